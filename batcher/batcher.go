@@ -1,0 +1,427 @@
+package batcher
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/client"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Batcher collects the requests of one signal into batches and hands these to the
+// next consumer. All methods are safe for concurrent use.
+type Batcher[T any] struct {
+	signal Signal[T]
+	set    Settings
+	next   func(context.Context, T) error
+
+	maxItems     int // most items in a batch
+	perPartition int // most exports of one partition at once
+	chunk        int // most items that a request larger than the budget asks for at once
+
+	// base is what every export's context is made from; cancel ends them all.
+	base   context.Context
+	cancel context.CancelFunc
+
+	stop      chan struct{} // closed: the scheduling goroutine ends
+	scheduled chan struct{} // closed: it has ended, or never began
+	drained   chan struct{} // closed: shutting down and nothing is held any more
+	stopped   chan struct{} // closed: Shutdown is over
+	err       error         // its result, written before stopped is closed
+
+	// mu guards everything below. Under it we compute: nothing waits, nothing calls
+	// the observer, the next consumer or another caller.
+	mu         sync.Mutex
+	state      state
+	budget     budget
+	only       *partition[T]            // the partition of a batcher without keys
+	partitions map[string]*partition[T] // with keys: every partition that holds anything
+	live       list[partition[T]]
+	pending    list[partition[T]]
+	idle, busy list[partition[T]] // ready partitions without and with an export under way
+	exports    int                // slots taken
+	ticker     *ticker[partition[T]]
+	stats      Stats // Pending, Held and the gauges are computed when asked for
+	empty      bool  // drained is closed
+	failure    error // the last failure of an export since Shutdown began
+}
+
+// state is where a batcher is in its life. It only moves forward.
+type state uint8
+
+const (
+	stateNew      state = iota // Start is still to come: requests are refused
+	stateRunning               // requests are admitted
+	stateDraining              // requests are refused, what was admitted leaves
+	stateStopped               // nothing begins to leave any more
+	stateOver                  // exports still under way have been given up
+)
+
+// New makes a batcher that hands its batches to next, which owns each batch from
+// then on. Invalid settings are an error that names all of them. The batcher does
+// nothing, and refuses requests, before Start.
+func New[T any](signal Signal[T], set Settings, next func(context.Context, T) error) (*Batcher[T], error) {
+	if err := set.Validate(); err != nil {
+		return nil, err
+	}
+	if set.Observer == nil {
+		set.Observer = nopObserver{}
+	}
+	b := &Batcher[T]{
+		signal: signal,
+		set:    set,
+		next:   next,
+
+		// Where a setting is 0 the next larger bound applies.
+		maxItems:     cmp.Or(set.SendBatchMaxSize, math.MaxInt),
+		perPartition: cmp.Or(set.MaxConcurrentExportsPerPartition, set.MaxConcurrentExports),
+		chunk:        cmp.Or(set.SendBatchSize, set.QueueSize),
+
+		budget:    budget{capacity: set.QueueSize},
+		stop:      make(chan struct{}),
+		scheduled: make(chan struct{}),
+		drained:   make(chan struct{}),
+		stopped:   make(chan struct{}),
+	}
+	b.base, b.cancel = context.WithCancel(b.labelled("export"))
+	if len(set.MetadataKeys) == 0 {
+		b.only = newPartition[T]("", b.base)
+	} else {
+		b.partitions = make(map[string]*partition[T])
+	}
+	return b, nil
+}
+
+// Start begins to admit requests. It starts the scheduling goroutine, which sleeps
+// until the first tick is due; no timer is armed before there is data.
+func (b *Batcher[T]) Start() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state != stateNew {
+		return fmt.Errorf("the %s batcher can be started only once, and not after its shutdown", b.signal.Name())
+	}
+	b.state = stateRunning
+	b.ticker = newTicker[partition[T]](max(b.set.Timeout, 1))
+	go b.schedule()
+	return nil
+}
+
+// Consume takes responsibility for the items in data, or returns an error and keeps
+// nothing of them. It waits only for room in the budget, and only with
+// BlockOnOverflow; the end of ctx and Shutdown end the wait. A nil error says that
+// the items are pending, not that they are delivered.
+//
+// A request with more items than QueueSize is admitted piece by piece. If that is cut
+// short, the error (consumererror.Traces and its kin) holds the items that were not
+// accepted. Every error but one wrapping ErrTooLarge is worth a later try.
+//
+// Consume empties data, so the caller must own it.
+func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
+	items := b.signal.Items(data)
+	var buf [128]byte
+	c := b.callerOf(ctx, buf[:0])
+	if items > b.set.QueueSize {
+		return b.consumeInPieces(ctx, &c, data, items)
+	}
+	if r := b.admit(ctx, items); r != nil {
+		return b.refuse(r, items)
+	}
+	if r, rest := b.accept(&c, data, items); r != nil {
+		return b.signal.Partial(b.refuse(r, b.signal.Items(rest)), rest)
+	}
+	return nil
+}
+
+// consumeInPieces admits a request that is larger than the whole budget.
+func (b *Batcher[T]) consumeInPieces(ctx context.Context, c *caller, data T, items int) error {
+	ended := ctx.Err()
+	b.mu.Lock()
+	r := b.closed(ended, items)
+	b.mu.Unlock()
+	if r == nil && !b.set.BlockOnOverflow {
+		r = tooLarge(items, b.set.QueueSize)
+	}
+	if r != nil {
+		return b.refuse(r, items)
+	}
+	cut := b.signal.Cut(data)
+	for left := items; left > 0; {
+		n := min(left, b.chunk)
+		piece := take(cut, n, left)
+		left -= n
+		r := b.admit(ctx, n)
+		if r == nil {
+			r, piece = b.accept(c, piece, n)
+		}
+		if r != nil {
+			rest := b.signal.New(0)
+			b.signal.Move(piece, rest)
+			if left > 0 {
+				b.signal.Move(cut.Rest(), rest)
+			}
+			return b.signal.Partial(b.refuse(r, b.signal.Items(rest)), rest)
+		}
+	}
+	return nil
+}
+
+// take cuts the next n of the items that are left.
+func take[T any](cut Cutter[T], n, left int) T {
+	if n == left {
+		return cut.Rest()
+	}
+	return cut.Next(n)
+}
+
+// caller is what one Consume call knows of its context, read before b.mu is taken
+// because a context may be anybody's code.
+type caller struct {
+	key  []byte // identity of the partition; nil without metadata keys
+	md   client.Metadata
+	span trace.SpanContext
+}
+
+// callerOf reads a caller's context, and uses buf for the key.
+func (b *Batcher[T]) callerOf(ctx context.Context, buf []byte) (c caller) {
+	if b.only == nil {
+		c.md = client.FromContext(ctx).Metadata
+		c.key = appendKey(buf, b.set.MetadataKeys, c.md)
+	}
+	if b.set.Tracer != nil {
+		c.span = trace.SpanContextFromContext(ctx)
+	}
+	return c
+}
+
+// closed tells why a request is refused whatever room there is, or nil. The error of
+// the caller's context is ended. Requires b.mu held.
+func (b *Batcher[T]) closed(ended error, items int) *refusal {
+	switch {
+	case b.state == stateNew:
+		return &refusal{RefusedShutdown, ErrNotStarted}
+	case b.state != stateRunning:
+		return &refusal{RefusedShutdown, ErrShutdown}
+	case ended != nil:
+		return canceled(ended, items)
+	}
+	return nil
+}
+
+// refuse counts a refusal and returns its error.
+func (b *Batcher[T]) refuse(r *refusal, items int) error {
+	b.mu.Lock()
+	b.stats.Refused[r.cause] += int64(items)
+	b.mu.Unlock()
+	return r.err
+}
+
+// admit takes items of the budget, waiting for them if that is allowed. On success
+// it returns nil with b.mu held, so that what follows is one step with it; after a
+// refusal b.mu is free. Requires items <= capacity.
+func (b *Batcher[T]) admit(ctx context.Context, items int) *refusal {
+	ended := ctx.Err()
+	b.mu.Lock()
+	if r := b.closed(ended, items); r != nil {
+		b.mu.Unlock()
+		return r
+	}
+	if b.budget.take(items) {
+		return nil
+	}
+	if !b.set.BlockOnOverflow {
+		held := b.budget.used
+		b.mu.Unlock()
+		return overflow(items, held, b.set.QueueSize)
+	}
+	w := b.budget.wait(items)
+	began := time.Now()
+	run := b.dispatch()
+	b.mu.Unlock()
+	b.launch(run)
+
+	select {
+	case <-w.wake:
+	case <-ctx.Done():
+	}
+	b.set.Observer.AdmissionWaited(time.Since(began))
+
+	ended = ctx.Err()
+	b.mu.Lock()
+	r := b.closed(ended, items)
+	if r == nil {
+		return nil // neither shutdown nor ctx woke us: the items are granted
+	}
+	woken := b.budget.leave(w)
+	b.noteDrained()
+	run = b.dispatch()
+	b.mu.Unlock()
+	wakeAll(woken)
+	b.launch(run)
+	return r
+}
+
+// accept puts admitted items into the open batch of their partition and seals what
+// is full. If the time for shutting down ends meanwhile, it returns the refusal with
+// what it has not placed. Requires b.mu held, and releases it.
+func (b *Batcher[T]) accept(c *caller, data T, items int) (*refusal, T) {
+	if items > 0 {
+		p := b.partitionOf(c)
+		for items > b.maxItems-p.openItems() {
+			if nearlyFull(p.openItems(), b.maxItems) {
+				b.seal(p, TriggerSize, time.Now())
+				continue
+			}
+			var r *refusal
+			if r, data, items = b.fill(c, p, data, items); r != nil {
+				b.mu.Unlock()
+				return r, data
+			}
+		}
+		b.place(c, p, data, items)
+	}
+	run := b.dispatch()
+	b.mu.Unlock()
+	b.launch(run)
+	var none T
+	return nil, none
+}
+
+// nearlyFull tells whether a batch is so full that sealing it beats cutting the next
+// request in two.
+func nearlyFull(items, limit int) bool { return items >= limit-limit/10 }
+
+// place moves items that fit into the open batch of p, and seals it if it is due.
+// Requires b.mu held.
+func (b *Batcher[T]) place(c *caller, p *partition[T], data T, items int) {
+	now := b.open(p)
+	b.signal.Move(data, p.open.data)
+	p.open.items += items
+	b.stats.Accepted += int64(items)
+	p.open.link(c.span)
+	switch {
+	case b.state != stateRunning:
+		b.seal(p, TriggerShutdown, time.Now())
+	case p.open.items >= b.set.SendBatchSize:
+		b.seal(p, TriggerSize, time.Now())
+	case b.set.Timeout > 0 && !p.grid.armed():
+		b.ticker.start(p, &p.grid, now)
+	}
+}
+
+// open makes sure that p has an open batch and returns when its first item came: now,
+// if it had none. Requires b.mu held.
+func (b *Batcher[T]) open(p *partition[T]) time.Time {
+	if p.open == nil {
+		now := time.Now()
+		b.enliven(p, now)
+		p.open = &batch[T]{data: b.signal.New(p.resources), partition: p, first: now}
+		b.pending.pushBack(&p.pending)
+	} else {
+		b.live.moveToBack(&p.live)
+	}
+	return p.open.first
+}
+
+// seal closes what is open in p and puts it into the line. The grid of p goes on
+// after a tick and ends otherwise: the next item starts it anew. Requires b.mu held
+// and p.open set.
+func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batch[T] {
+	bt := p.open
+	p.open = nil
+	b.pending.remove(&p.pending)
+	p.resources = b.signal.Resources(bt.data)
+	bt.sealed, bt.trigger = now, trigger
+	p.line.push(bt)
+	b.stats.Sealed += int64(bt.items)
+	b.stats.Batches[trigger]++
+	if trigger != TriggerTimeout {
+		b.ticker.stop(&p.grid, now)
+	}
+	b.rest(p)
+	b.queue(p)
+	return bt
+}
+
+// fill cuts a request that does not fit into the open batch of p: one piece fills
+// that batch up, further ones are full batches of their own, and what is left comes
+// back. The cutting happens without b.mu. The batch to fill takes its place in the
+// line before, so that nothing accepted later overtakes it. Requires b.mu held, and
+// holds it again on return.
+//
+// If the time for shutting down ends meanwhile, nothing of the request is accepted:
+// all of it comes back with the refusal.
+func (b *Batcher[T]) fill(c *caller, p *partition[T], data T, items int) (*refusal, T, int) {
+	b.open(p)
+	p.open.filling = true
+	head := b.seal(p, TriggerSize, time.Now())
+	room := b.maxItems - head.items
+	b.mu.Unlock()
+
+	cut := b.signal.Cut(data)
+	top := cut.Next(room)
+	left := items - room
+	var first, last *batch[T]
+	full := 0
+	for ; left > b.maxItems; left -= b.maxItems {
+		bt := &batch[T]{
+			data: cut.Next(b.maxItems), items: b.maxItems, partition: p,
+			first: head.sealed, sealed: head.sealed, trigger: TriggerSize,
+		}
+		bt.link(c.span)
+		if last == nil {
+			first = bt
+		} else {
+			last.next = bt
+		}
+		last = bt
+		full++
+	}
+	rest := cut.Rest()
+
+	b.mu.Lock()
+	if b.state >= stateStopped {
+		all := b.signal.New(0)
+		b.signal.Move(top, all)
+		for bt := first; bt != nil; bt = bt.next {
+			b.signal.Move(bt.data, all)
+		}
+		b.signal.Move(rest, all)
+		b.release(items) // nobody waits any more
+		return &refusal{RefusedShutdown, ErrShutdown}, all, items
+	}
+	b.signal.Move(top, head.data)
+	head.items += room
+	head.filling = false
+	head.link(c.span)
+	if first != nil {
+		p.line.insert(head, first, last)
+	}
+	b.stats.Accepted += int64(items - left)
+	b.stats.Sealed += int64(items - left)
+	b.stats.Batches[TriggerSize] += int64(full)
+	b.queue(p)
+	return nil, rest, left
+}
+
+// Stats returns what the batcher holds and has done, all at one instant.
+func (b *Batcher[T]) Stats() Stats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.stats
+	s.Pending = s.Accepted - s.Delivered - s.Sealed - s.InFlight
+	for _, n := range s.Failed {
+		s.Pending -= n
+	}
+	for _, n := range s.Dropped {
+		s.Pending -= n
+	}
+	s.Held, s.Capacity = int64(b.budget.used), int64(b.budget.capacity)
+	s.ExportsInFlight = int64(b.exports)
+	s.LivePartitions = int64(b.live.n)
+	s.WaitingCallers = int64(b.budget.waiting.n)
+	return s
+}

@@ -1,0 +1,72 @@
+// Package batchertest helps to test what batches: data with an identity on every
+// item, and a sink that checks what it gets and can be told to hold, refuse or die.
+package batchertest
+
+import (
+	"bytes"
+	"fmt"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
+)
+
+// Kind makes and reads one signal's data.
+type Kind[T any] struct {
+	batcher.Signal[T]
+	// Make returns a request whose items have the identities first, first+1 and so on.
+	// Every property that a batcher could lose on the way is set and depends on the
+	// identity alone. Neighbours share metrics, scopes and resources.
+	Make func(first, items int) T
+	// Singles takes data apart into one request per item, without what the engine uses
+	// for that, and returns the identities.
+	Singles func(T) (ids []int, singles []T)
+	// Marshal encodes data; equal data have equal encodings.
+	Marshal func(T) ([]byte, error)
+	// JSON is for people.
+	JSON func(T) ([]byte, error)
+}
+
+// Runs of identities, counted from 0, that share a metric, a scope and a resource.
+const (
+	perMetric   = 2
+	perScope    = 3
+	perResource = 7
+)
+
+// IDs returns the identities of the items in data, in order, after checking that each
+// item and all that it lies in is exactly as Make made it.
+func (k Kind[T]) IDs(data T) ([]int, error) {
+	ids, singles := k.Singles(data)
+	for i, id := range ids {
+		want := k.Make(id, 1)
+		g, err := k.Marshal(singles[i])
+		if err != nil {
+			return nil, err
+		}
+		w, err := k.Marshal(want)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(g, w) {
+			got, _ := k.JSON(singles[i])
+			was, _ := k.JSON(want)
+			return nil, fmt.Errorf("item %d was altered:\n%s\nshould be\n%s", id, got, was)
+		}
+	}
+	return ids, nil
+}
+
+func resource(r pcommon.Resource, id int) {
+	r.Attributes().PutInt("resource", int64(id/perResource))
+	r.SetDroppedAttributesCount(uint32(id / perResource))
+}
+
+func scope(s pcommon.InstrumentationScope, id int) {
+	s.SetName(fmt.Sprint("scope ", id/perScope))
+	s.SetVersion("v1")
+	s.Attributes().PutInt("scope", int64(id/perScope))
+	s.SetDroppedAttributesCount(uint32(id / perScope))
+}
+
+func schema(of string, n int) string { return fmt.Sprintf("https://example.com/%s/%d", of, n) }

@@ -1,0 +1,81 @@
+package batchertest
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
+)
+
+// Traces is the Kind of ptrace.Traces.
+func Traces() Kind[ptrace.Traces] {
+	return Kind[ptrace.Traces]{
+		batcher.Traces(), makeTraces, singleTraces,
+		new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.JSONMarshaler).MarshalTraces,
+	}
+}
+
+func makeTraces(first, items int) ptrace.Traces {
+	data := ptrace.NewTraces()
+	var r ptrace.ResourceSpans
+	var s ptrace.ScopeSpans
+	for id := first; id < first+items; id++ {
+		opened := id == first || id%perResource == 0
+		if opened {
+			r = data.ResourceSpans().AppendEmpty()
+			resource(r.Resource(), id)
+			r.SetSchemaUrl(schema("resource", id/perResource))
+		}
+		if opened = opened || id%perScope == 0; opened {
+			s = r.ScopeSpans().AppendEmpty()
+			scope(s.Scope(), id)
+			s.SetSchemaUrl(schema("scope", id/perScope))
+		}
+		span(s.Spans().AppendEmpty(), id)
+	}
+	return data
+}
+
+func singleTraces(data ptrace.Traces) (ids []int, singles []ptrace.Traces) {
+	for _, r := range data.ResourceSpans().All() {
+		for _, s := range r.ScopeSpans().All() {
+			// add returns the scope of a new request that holds just what s lies in.
+			add := func(id int) ptrace.ScopeSpans {
+				single := ptrace.NewTraces()
+				singleR := single.ResourceSpans().AppendEmpty()
+				r.Resource().CopyTo(singleR.Resource())
+				singleR.SetSchemaUrl(r.SchemaUrl())
+				singleS := singleR.ScopeSpans().AppendEmpty()
+				s.Scope().CopyTo(singleS.Scope())
+				singleS.SetSchemaUrl(s.SchemaUrl())
+				ids, singles = append(ids, id), append(singles, single)
+				return singleS
+			}
+			for _, span := range s.Spans().All() {
+				sid := span.SpanID()
+				span.CopyTo(add(int(binary.BigEndian.Uint64(sid[:]))).Spans().AppendEmpty())
+			}
+		}
+	}
+	return ids, singles
+}
+
+func span(s ptrace.Span, id int) {
+	var sid pcommon.SpanID
+	binary.BigEndian.PutUint64(sid[:], uint64(id))
+	s.SetSpanID(sid)
+	s.SetName(fmt.Sprint("span ", id))
+	s.TraceState().FromRaw(fmt.Sprintf("t=%d", id))
+	s.Attributes().PutInt("id", int64(id))
+	s.SetDroppedAttributesCount(uint32(id + 1))
+	event := s.Events().AppendEmpty()
+	event.SetName("event")
+	event.Attributes().PutInt("id", int64(id))
+	s.SetDroppedEventsCount(uint32(id + 2))
+	s.Links().AppendEmpty().SetSpanID(sid)
+	s.SetDroppedLinksCount(uint32(id + 3))
+	s.Status().SetMessage("message")
+}

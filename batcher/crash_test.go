@@ -1,0 +1,4 @@
+package batcher_test
+
+func childArg() string { return "" }
+func child()           {}

@@ -1,0 +1,134 @@
+package batcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/collector/consumer/consumererror"
+)
+
+// What Consume refuses a request with. Except for ErrTooLarge, which carries the
+// Collector's permanent mark, a later try may succeed. The context's own error
+// takes their place when the caller's context ends.
+var (
+	// ErrNotStarted refuses what comes before Start.
+	ErrNotStarted = errors.New("not started")
+	// ErrShutdown refuses what comes, or still waits for room, once Shutdown has begun.
+	ErrShutdown = errors.New("shutting down")
+	// ErrOverflow refuses what does not fit into queue_size at the moment.
+	ErrOverflow = errors.New("queue_size reached")
+	// ErrTooLarge refuses what would not fit into queue_size even if nothing were held.
+	ErrTooLarge = errors.New("request larger than queue_size")
+)
+
+// ErrDownstreamDied is the outcome of a batch when the call of the next consumer
+// did not return: it panicked or ended its goroutine.
+var ErrDownstreamDied = errors.New("the next consumer did not return")
+
+// RefusedCause says why items were refused.
+type RefusedCause uint8
+
+// The causes of a refusal.
+const (
+	RefusedOverflow RefusedCause = iota
+	RefusedShutdown              // also: not started
+	RefusedCanceled              // the caller's context ended first
+	RefusedTooLarge
+
+	refusedCauseCount
+)
+
+// String returns the cause as metrics name it.
+func (c RefusedCause) String() string {
+	return [...]string{"overflow", "shutdown", "canceled", "too_large"}[c]
+}
+
+// FailedCause says why the export of accepted items failed.
+type FailedCause uint8
+
+// The causes of a failure.
+const (
+	FailedPermanent FailedCause = iota
+	FailedRetryable
+	FailedTimeout // the export timeout ended the call
+
+	failedCauseCount
+)
+
+// String returns the cause as metrics and logs name it.
+func (c FailedCause) String() string {
+	return [...]string{"permanent", "retryable", "timeout"}[c]
+}
+
+// DroppedCause says why accepted items were never exported.
+type DroppedCause uint8
+
+// The causes of a drop.
+const (
+	// DroppedShutdown: the time for shutting down was over.
+	DroppedShutdown DroppedCause = iota
+
+	droppedCauseCount
+)
+
+// String returns the cause as metrics name it.
+func (c DroppedCause) String() string { return [...]string{"shutdown"}[c] }
+
+// failedCause classifies what the next consumer returned for an export that ran
+// under ctx. A permanent error stays permanent even if the time was over as well.
+func failedCause(ctx context.Context, err error) FailedCause {
+	switch {
+	case consumererror.IsPermanent(err):
+		return FailedPermanent
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return FailedTimeout
+	default:
+		return FailedRetryable
+	}
+}
+
+// refusal is one refused request, or the refused rest of one.
+type refusal struct {
+	cause RefusedCause
+	err   error
+}
+
+// canceled is the refusal of a caller whose context has ended.
+func canceled(ended error, items int) *refusal {
+	return &refusal{RefusedCanceled, fmt.Errorf("request of %d items refused: %w", items, ended)}
+}
+
+// overflow is the refusal of a request for which there is no room now.
+func overflow(items, held, capacity int) *refusal {
+	return &refusal{RefusedOverflow, fmt.Errorf("%w: %d of %d items are held, %d more do not fit", ErrOverflow, held, capacity, items)}
+}
+
+// tooLarge is the refusal of a request for which there will never be room.
+func tooLarge(items, capacity int) *refusal {
+	return &refusal{RefusedTooLarge, consumererror.NewPermanent(
+		fmt.Errorf("%w: %d items exceed %d and block_on_overflow is off", ErrTooLarge, items, capacity))}
+}
+
+// Undelivered is the error of a Shutdown that could not deliver every item it had
+// accepted. Counts are items.
+type Undelivered struct {
+	// InFlight items were in an export that did not succeed in time.
+	InFlight int64
+	// Sealed items waited for an export slot.
+	Sealed int64
+	// Failed items were refused by the next consumer during the shutdown.
+	Failed int64
+	// Err is the last failure of an export during the shutdown, or the context's
+	// error if the time was over, or both.
+	Err error
+}
+
+// Error names each kind of loss that occurred.
+func (u *Undelivered) Error() string {
+	return fmt.Sprintf("%d items were not delivered: %d in flight, %d sealed, %d failed during the shutdown: %v",
+		u.InFlight+u.Sealed+u.Failed, u.InFlight, u.Sealed, u.Failed, u.Err)
+}
+
+// Unwrap returns Err.
+func (u *Undelivered) Unwrap() error { return u.Err }

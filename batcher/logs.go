@@ -1,0 +1,74 @@
+package batcher
+
+import (
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/plog"
+)
+
+// Logs is the Signal of plog.Logs. Its items are log records.
+func Logs() Signal[plog.Logs] { return logs{} }
+
+type logs struct{}
+
+func (logs) Name() string { return "logs" }
+
+func (logs) New(resources int) plog.Logs {
+	ld := plog.NewLogs()
+	ld.ResourceLogs().EnsureCapacity(resources)
+	return ld
+}
+
+func (logs) Items(ld plog.Logs) int { return ld.LogRecordCount() }
+
+func (logs) Resources(ld plog.Logs) int { return ld.ResourceLogs().Len() }
+
+func (logs) Bytes(ld plog.Logs) int { return new(plog.ProtoMarshaler).LogsSize(ld) }
+
+func (logs) Move(src, dst plog.Logs) {
+	src.ResourceLogs().MoveAndAppendTo(dst.ResourceLogs())
+}
+
+func (logs) Partial(err error, rest plog.Logs) error {
+	return consumererror.NewLogs(err, rest)
+}
+
+func (s logs) Cut(ld plog.Logs) Cutter[plog.Logs] {
+	return newCutter(s, ld, resourceLogsOf, resourceLogsLevel)
+}
+
+var (
+	resourceLogsLevel = level[plog.ResourceLogs]{
+		items: func(rl plog.ResourceLogs) (n int) {
+			for i := range rl.ScopeLogs().Len() {
+				n += rl.ScopeLogs().At(i).LogRecords().Len()
+			}
+			return n
+		},
+		move: plog.ResourceLogs.MoveTo,
+		header: func(src, dst plog.ResourceLogs) {
+			src.Resource().CopyTo(dst.Resource())
+			dst.SetSchemaUrl(src.SchemaUrl())
+		},
+		children: func(rl plog.ResourceLogs) inside[plog.ResourceLogs] {
+			return nest(rl, scopeLogsOf, scopeLogsLevel)
+		},
+	}
+	scopeLogsLevel = level[plog.ScopeLogs]{
+		items: func(sl plog.ScopeLogs) int { return sl.LogRecords().Len() },
+		move:  plog.ScopeLogs.MoveTo,
+		header: func(src, dst plog.ScopeLogs) {
+			src.Scope().CopyTo(dst.Scope())
+			dst.SetSchemaUrl(src.SchemaUrl())
+		},
+		children: func(sl plog.ScopeLogs) inside[plog.ScopeLogs] {
+			return nest(sl, logRecordsOf, logRecordLevel)
+		},
+	}
+	logRecordLevel = level[plog.LogRecord]{items: one[plog.LogRecord], move: plog.LogRecord.MoveTo}
+)
+
+func resourceLogsOf(ld plog.Logs) sequence[plog.ResourceLogs] { return ld.ResourceLogs() }
+
+func scopeLogsOf(rl plog.ResourceLogs) sequence[plog.ScopeLogs] { return rl.ScopeLogs() }
+
+func logRecordsOf(sl plog.ScopeLogs) sequence[plog.LogRecord] { return sl.LogRecords() }

@@ -1,0 +1,159 @@
+package batcher
+
+import (
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+)
+
+// Metrics is the Signal of pmetric.Metrics. Its items are data points.
+func Metrics() Signal[pmetric.Metrics] { return metrics{} }
+
+type metrics struct{}
+
+func (metrics) Name() string { return "metrics" }
+
+func (metrics) New(resources int) pmetric.Metrics {
+	md := pmetric.NewMetrics()
+	md.ResourceMetrics().EnsureCapacity(resources)
+	return md
+}
+
+func (metrics) Items(md pmetric.Metrics) int { return md.DataPointCount() }
+
+func (metrics) Resources(md pmetric.Metrics) int { return md.ResourceMetrics().Len() }
+
+func (metrics) Bytes(md pmetric.Metrics) int { return new(pmetric.ProtoMarshaler).MetricsSize(md) }
+
+func (metrics) Move(src, dst pmetric.Metrics) {
+	src.ResourceMetrics().MoveAndAppendTo(dst.ResourceMetrics())
+}
+
+func (metrics) Partial(err error, rest pmetric.Metrics) error {
+	return consumererror.NewMetrics(err, rest)
+}
+
+func (s metrics) Cut(md pmetric.Metrics) Cutter[pmetric.Metrics] {
+	return newCutter(s, md, resourceMetricsOf, resourceMetricsLevel)
+}
+
+var (
+	resourceMetricsLevel = level[pmetric.ResourceMetrics]{
+		items: func(rm pmetric.ResourceMetrics) (n int) {
+			for i := range rm.ScopeMetrics().Len() {
+				n += pointsInScope(rm.ScopeMetrics().At(i))
+			}
+			return n
+		},
+		move: pmetric.ResourceMetrics.MoveTo,
+		header: func(src, dst pmetric.ResourceMetrics) {
+			src.Resource().CopyTo(dst.Resource())
+			dst.SetSchemaUrl(src.SchemaUrl())
+		},
+		children: func(rm pmetric.ResourceMetrics) inside[pmetric.ResourceMetrics] {
+			return nest(rm, scopeMetricsOf, scopeMetricsLevel)
+		},
+	}
+	scopeMetricsLevel = level[pmetric.ScopeMetrics]{
+		items: pointsInScope,
+		move:  pmetric.ScopeMetrics.MoveTo,
+		header: func(src, dst pmetric.ScopeMetrics) {
+			src.Scope().CopyTo(dst.Scope())
+			dst.SetSchemaUrl(src.SchemaUrl())
+		},
+		children: func(sm pmetric.ScopeMetrics) inside[pmetric.ScopeMetrics] {
+			return nest(sm, metricsOf, metricLevel)
+		},
+	}
+	metricLevel = level[pmetric.Metric]{
+		items:    pointsInMetric,
+		move:     pmetric.Metric.MoveTo,
+		header:   metricHeader,
+		children: pointsOf,
+	}
+	numberLevel       = level[pmetric.NumberDataPoint]{items: one[pmetric.NumberDataPoint], move: pmetric.NumberDataPoint.MoveTo}
+	histogramLevel    = level[pmetric.HistogramDataPoint]{items: one[pmetric.HistogramDataPoint], move: pmetric.HistogramDataPoint.MoveTo}
+	expHistogramLevel = level[pmetric.ExponentialHistogramDataPoint]{
+		items: one[pmetric.ExponentialHistogramDataPoint],
+		move:  pmetric.ExponentialHistogramDataPoint.MoveTo,
+	}
+	summaryLevel = level[pmetric.SummaryDataPoint]{items: one[pmetric.SummaryDataPoint], move: pmetric.SummaryDataPoint.MoveTo}
+)
+
+func resourceMetricsOf(md pmetric.Metrics) sequence[pmetric.ResourceMetrics] {
+	return md.ResourceMetrics()
+}
+
+func scopeMetricsOf(rm pmetric.ResourceMetrics) sequence[pmetric.ScopeMetrics] {
+	return rm.ScopeMetrics()
+}
+
+func metricsOf(sm pmetric.ScopeMetrics) sequence[pmetric.Metric] { return sm.Metrics() }
+
+func pointsInScope(sm pmetric.ScopeMetrics) (n int) {
+	for i := range sm.Metrics().Len() {
+		n += pointsInMetric(sm.Metrics().At(i))
+	}
+	return n
+}
+
+func pointsInMetric(m pmetric.Metric) int {
+	switch m.Type() {
+	case pmetric.MetricTypeGauge:
+		return m.Gauge().DataPoints().Len()
+	case pmetric.MetricTypeSum:
+		return m.Sum().DataPoints().Len()
+	case pmetric.MetricTypeHistogram:
+		return m.Histogram().DataPoints().Len()
+	case pmetric.MetricTypeExponentialHistogram:
+		return m.ExponentialHistogram().DataPoints().Len()
+	case pmetric.MetricTypeSummary:
+		return m.Summary().DataPoints().Len()
+	case pmetric.MetricTypeEmpty:
+	}
+	return 0
+}
+
+// metricHeader repeats what identifies a metric, and its type with everything but
+// the data points, so that both parts of a cut metric mean what the whole did.
+func metricHeader(src, dst pmetric.Metric) {
+	dst.SetName(src.Name())
+	dst.SetDescription(src.Description())
+	dst.SetUnit(src.Unit())
+	src.Metadata().CopyTo(dst.Metadata())
+	switch src.Type() {
+	case pmetric.MetricTypeGauge:
+		dst.SetEmptyGauge()
+	case pmetric.MetricTypeSum:
+		sum := dst.SetEmptySum()
+		sum.SetAggregationTemporality(src.Sum().AggregationTemporality())
+		sum.SetIsMonotonic(src.Sum().IsMonotonic())
+	case pmetric.MetricTypeHistogram:
+		dst.SetEmptyHistogram().SetAggregationTemporality(src.Histogram().AggregationTemporality())
+	case pmetric.MetricTypeExponentialHistogram:
+		dst.SetEmptyExponentialHistogram().SetAggregationTemporality(src.ExponentialHistogram().AggregationTemporality())
+	case pmetric.MetricTypeSummary:
+		dst.SetEmptySummary()
+	case pmetric.MetricTypeEmpty:
+	}
+}
+
+// pointsOf opens a metric's data points. A metric of unknown type has none and is
+// therefore never cut.
+func pointsOf(m pmetric.Metric) inside[pmetric.Metric] {
+	switch m.Type() {
+	case pmetric.MetricTypeGauge:
+		return nest(m, func(m pmetric.Metric) sequence[pmetric.NumberDataPoint] { return m.Gauge().DataPoints() }, numberLevel)
+	case pmetric.MetricTypeSum:
+		return nest(m, func(m pmetric.Metric) sequence[pmetric.NumberDataPoint] { return m.Sum().DataPoints() }, numberLevel)
+	case pmetric.MetricTypeHistogram:
+		return nest(m, func(m pmetric.Metric) sequence[pmetric.HistogramDataPoint] { return m.Histogram().DataPoints() }, histogramLevel)
+	case pmetric.MetricTypeExponentialHistogram:
+		return nest(m, func(m pmetric.Metric) sequence[pmetric.ExponentialHistogramDataPoint] {
+			return m.ExponentialHistogram().DataPoints()
+		}, expHistogramLevel)
+	case pmetric.MetricTypeSummary:
+		return nest(m, func(m pmetric.Metric) sequence[pmetric.SummaryDataPoint] { return m.Summary().DataPoints() }, summaryLevel)
+	case pmetric.MetricTypeEmpty:
+	}
+	return nil
+}

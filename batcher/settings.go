@@ -1,0 +1,93 @@
+package batcher
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Settings is what code passes to New. Fields correspond to the processor's
+// configuration keys of the same name; unlike there, the zero value is no default
+// but means what the field says.
+type Settings struct {
+	// Timeout is the longest an item stays pending. 0: seal as soon as an export
+	// slot is free.
+	Timeout time.Duration
+	// SendBatchSize is the number of items that seals a batch. 0: every request is
+	// sealed at once.
+	SendBatchSize int
+	// SendBatchMaxSize is the most items in a batch; 0 is no limit. Otherwise at
+	// least SendBatchSize.
+	SendBatchMaxSize int
+
+	// MetadataKeys are the client metadata keys that separate partitions. Their case
+	// does not matter; a key that is unset differs from one that is empty.
+	MetadataKeys []string
+	// MetadataCardinalityLimit is the most partitions alive at once; 0 is no limit.
+	MetadataCardinalityLimit int
+
+	// QueueSize is the most items held. At least 1 and at least SendBatchSize.
+	QueueSize int
+	// BlockOnOverflow makes callers wait for room rather than refusing them.
+	BlockOnOverflow bool
+
+	// MaxConcurrentExports is the most export calls under way at once; at least 1.
+	MaxConcurrentExports int
+	// MaxConcurrentExportsPerPartition is the same for each partition; 0 is no limit
+	// but MaxConcurrentExports.
+	MaxConcurrentExportsPerPartition int
+	// ExportTimeout is the deadline of one export call; 0 is none.
+	ExportTimeout time.Duration
+	// ShutdownTimeout is the longest Shutdown takes; 0 leaves it to its context.
+	ShutdownTimeout time.Duration
+
+	// Observer is told what happens; may be nil.
+	Observer Observer
+	// Tracer makes a span for each batch with traced contributors; nil for none.
+	Tracer trace.Tracer
+	// Labels are pprof labels for the batcher's goroutines, as keys and values in
+	// turn. "role" and "signal" are added.
+	Labels []string
+}
+
+// Validate rejects what cannot work. The names in its errors are the configuration
+// keys, because that is where most settings come from.
+func (s *Settings) Validate() error {
+	var errs []error
+	reject := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	reject(s.Timeout < 0, "timeout: %v is negative; accepted are 0 and more", s.Timeout)
+	reject(s.SendBatchSize < 0, "send_batch_size: %d is negative; accepted are 0 and more", s.SendBatchSize)
+	reject(s.SendBatchMaxSize != 0 && s.SendBatchMaxSize < s.SendBatchSize,
+		"send_batch_max_size: %d is less than send_batch_size (%d); accepted are 0 (no limit) and %[2]d or more",
+		s.SendBatchMaxSize, s.SendBatchSize)
+	reject(s.MetadataCardinalityLimit < 0,
+		"metadata_cardinality_limit: %d is negative; accepted are 0 (no limit) and more", s.MetadataCardinalityLimit)
+	reject(s.QueueSize < max(1, s.SendBatchSize),
+		"queue_size: %d is too small; accepted are %d (the greater of 1 and send_batch_size) and more",
+		s.QueueSize, max(1, s.SendBatchSize))
+	reject(s.MaxConcurrentExports < 1,
+		"max_concurrent_exports: %d is too small; accepted are 1 and more", s.MaxConcurrentExports)
+	reject(s.MaxConcurrentExportsPerPartition < 0 || s.MaxConcurrentExportsPerPartition > s.MaxConcurrentExports,
+		"max_concurrent_exports_per_partition: %d is out of range; accepted are 0 (no limit of its own) to max_concurrent_exports (%d)",
+		s.MaxConcurrentExportsPerPartition, s.MaxConcurrentExports)
+	reject(s.ExportTimeout < 0, "export_timeout: %v is negative; accepted are 0 (none) and more", s.ExportTimeout)
+	reject(s.ShutdownTimeout < 0, "shutdown_timeout: %v is negative; accepted are 0 (none) and more", s.ShutdownTimeout)
+	reject(len(s.Labels)%2 != 0, "labels: %d strings are no pairs of key and value", len(s.Labels))
+
+	seen := make(map[string]int, len(s.MetadataKeys))
+	for i, key := range s.MetadataKeys {
+		lower := strings.ToLower(key)
+		first, duplicate := seen[lower]
+		seen[lower] = i
+		reject(key == "", "metadata_keys::%d: the key is empty; accepted are names of client metadata", i)
+		reject(duplicate, "metadata_keys::%d: %q is already listed at %d; accepted is each key once, whatever its case", i, key, first)
+	}
+	return errors.Join(errs...)
+}

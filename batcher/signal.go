@@ -1,0 +1,45 @@
+package batcher
+
+// Signal is what the engine needs to know about one kind of pdata. An
+// implementation holds no state: its methods are called from many goroutines at
+// once, each time on data that only the caller of the method owns.
+type Signal[T any] interface {
+	// Name is the signal's name in errors and profiler labels, such as "traces".
+	Name() string
+
+	// New returns data without items and with room for that many resources.
+	New(resources int) T
+
+	// Items counts spans, log records or metric data points.
+	Items(data T) int
+
+	// Resources counts the entries of the outermost level.
+	Resources(data T) int
+
+	// Bytes is the size of data in OTLP's binary encoding. It walks all of it.
+	Bytes(data T) int
+
+	// Move appends everything in src to dst and leaves src empty. The cost is one
+	// pointer per resource; no item is copied.
+	Move(src, dst T)
+
+	// Cut begins to take data apart. The caller must not use data afterwards but
+	// through the Cutter.
+	Cut(data T) Cutter[T]
+
+	// Partial wraps err so that a sender finds the rest of its request in it and
+	// repeats only that. The result counts as retryable.
+	Partial(err error, rest T) error
+}
+
+// Cutter takes one request apart from front to back in a single pass: n calls on
+// a request of m items cost O(n + m). It is not safe for concurrent use.
+type Cutter[T any] interface {
+	// Next moves the next items out of the request. Resources, scopes and metrics
+	// that end within them are moved whole; only those at the cut are copied.
+	// Requires 0 < items < what is left.
+	Next(items int) T
+
+	// Rest moves out all that is left, entries without items included.
+	Rest() T
+}

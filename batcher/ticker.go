@@ -1,0 +1,118 @@
+package batcher
+
+import (
+	"container/heap"
+	"time"
+)
+
+// grid is one partition's ticks: t0 + k x interval in monotonic time. Neither a
+// slow export nor a late wake-up moves them.
+type grid struct {
+	next time.Time
+	at   int // index in ticker.heap, plus one; 0 while no tick is armed
+}
+
+func (g *grid) armed() bool { return g.at > 0 }
+
+// ticker keeps the armed grids of all partitions, the earliest tick first, and one
+// timer for that tick. With no grid armed the timer is stopped. It is guarded by
+// Batcher.mu.
+type ticker[P any] struct {
+	interval time.Duration
+	heap     tickHeap[P]
+
+	// timer fires into the scheduling goroutine. It is stopped exactly while
+	// firing is zero.
+	timer  *time.Timer
+	firing time.Time
+}
+
+func newTicker[P any](interval time.Duration) *ticker[P] {
+	t := &ticker[P]{interval: interval, timer: time.NewTimer(interval)}
+	t.timer.Stop()
+	return t
+}
+
+// start arms the grid of p with t0 = now. Requires that it is not armed.
+func (t *ticker[P]) start(p *P, g *grid, now time.Time) {
+	g.next = now.Add(t.interval)
+	heap.Push(&t.heap, entry[P]{p, g})
+	t.set(now)
+}
+
+// stop disarms a grid, if it is armed.
+func (t *ticker[P]) stop(g *grid, now time.Time) {
+	if !g.armed() {
+		return
+	}
+	heap.Remove(&t.heap, g.at-1)
+	t.set(now)
+}
+
+// due returns the partition whose tick is the earliest if that tick is not after
+// now, and how late it is. The caller must advance or stop its grid.
+func (t *ticker[P]) due(now time.Time) (p *P, late time.Duration) {
+	if len(t.heap) == 0 || t.heap[0].grid.next.After(now) {
+		return nil, 0
+	}
+	return t.heap[0].owner, now.Sub(t.heap[0].grid.next)
+}
+
+// advance moves a grid to its first tick after now. Ticks that were missed are
+// skipped, not replayed.
+func (t *ticker[P]) advance(g *grid, now time.Time) {
+	missed := now.Sub(g.next) / t.interval
+	g.next = g.next.Add((missed + 1) * t.interval)
+	heap.Fix(&t.heap, g.at-1)
+	t.set(now)
+}
+
+// fired notes that the timer has run out. The next change of a grid sets it again.
+func (t *ticker[P]) fired() { t.firing = time.Time{} }
+
+// set makes the timer fire at the earliest tick.
+func (t *ticker[P]) set(now time.Time) {
+	var earliest time.Time
+	if len(t.heap) > 0 {
+		earliest = t.heap[0].grid.next
+	}
+	switch {
+	case earliest.Equal(t.firing):
+	case earliest.IsZero():
+		t.timer.Stop()
+	default:
+		t.timer.Reset(earliest.Sub(now))
+	}
+	t.firing = earliest
+}
+
+type entry[P any] struct {
+	owner *P
+	grid  *grid
+}
+
+// tickHeap implements heap.Interface and tells each grid its place.
+type tickHeap[P any] []entry[P]
+
+func (h tickHeap[P]) Len() int           { return len(h) }
+func (h tickHeap[P]) Less(i, j int) bool { return h[i].grid.next.Before(h[j].grid.next) }
+
+func (h tickHeap[P]) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].grid.at, h[j].grid.at = i+1, j+1
+}
+
+func (h *tickHeap[P]) Push(x any) {
+	e := x.(entry[P])
+	*h = append(*h, e)
+	e.grid.at = len(*h)
+}
+
+func (h *tickHeap[P]) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	(*h)[last] = entry[P]{}
+	*h = (*h)[:last]
+	e.grid.at = 0
+	return e
+}

@@ -1,0 +1,74 @@
+package batcher
+
+import (
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+// Traces is the Signal of ptrace.Traces. Its items are spans.
+func Traces() Signal[ptrace.Traces] { return traces{} }
+
+type traces struct{}
+
+func (traces) Name() string { return "traces" }
+
+func (traces) New(resources int) ptrace.Traces {
+	td := ptrace.NewTraces()
+	td.ResourceSpans().EnsureCapacity(resources)
+	return td
+}
+
+func (traces) Items(td ptrace.Traces) int { return td.SpanCount() }
+
+func (traces) Resources(td ptrace.Traces) int { return td.ResourceSpans().Len() }
+
+func (traces) Bytes(td ptrace.Traces) int { return new(ptrace.ProtoMarshaler).TracesSize(td) }
+
+func (traces) Move(src, dst ptrace.Traces) {
+	src.ResourceSpans().MoveAndAppendTo(dst.ResourceSpans())
+}
+
+func (traces) Partial(err error, rest ptrace.Traces) error {
+	return consumererror.NewTraces(err, rest)
+}
+
+func (s traces) Cut(td ptrace.Traces) Cutter[ptrace.Traces] {
+	return newCutter(s, td, resourceSpansOf, resourceSpansLevel)
+}
+
+var (
+	resourceSpansLevel = level[ptrace.ResourceSpans]{
+		items: func(rs ptrace.ResourceSpans) (n int) {
+			for i := range rs.ScopeSpans().Len() {
+				n += rs.ScopeSpans().At(i).Spans().Len()
+			}
+			return n
+		},
+		move: ptrace.ResourceSpans.MoveTo,
+		header: func(src, dst ptrace.ResourceSpans) {
+			src.Resource().CopyTo(dst.Resource())
+			dst.SetSchemaUrl(src.SchemaUrl())
+		},
+		children: func(rs ptrace.ResourceSpans) inside[ptrace.ResourceSpans] {
+			return nest(rs, scopeSpansOf, scopeSpansLevel)
+		},
+	}
+	scopeSpansLevel = level[ptrace.ScopeSpans]{
+		items: func(ss ptrace.ScopeSpans) int { return ss.Spans().Len() },
+		move:  ptrace.ScopeSpans.MoveTo,
+		header: func(src, dst ptrace.ScopeSpans) {
+			src.Scope().CopyTo(dst.Scope())
+			dst.SetSchemaUrl(src.SchemaUrl())
+		},
+		children: func(ss ptrace.ScopeSpans) inside[ptrace.ScopeSpans] {
+			return nest(ss, spansOf, spanLevel)
+		},
+	}
+	spanLevel = level[ptrace.Span]{items: one[ptrace.Span], move: ptrace.Span.MoveTo}
+)
+
+func resourceSpansOf(td ptrace.Traces) sequence[ptrace.ResourceSpans] { return td.ResourceSpans() }
+
+func scopeSpansOf(rs ptrace.ResourceSpans) sequence[ptrace.ScopeSpans] { return rs.ScopeSpans() }
+
+func spansOf(ss ptrace.ScopeSpans) sequence[ptrace.Span] { return ss.Spans() }
