@@ -122,22 +122,23 @@ func (b *Batcher[T]) Start() error {
 // Consume empties data, so the caller must own it.
 func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
 	items := b.signal.Items(data)
-	var buf [128]byte
-	c := b.callerOf(ctx, buf[:0])
+	c := b.callerOf(ctx)
+	var buf [128]byte // on the stack, and so apart from caller, parts of which outlive the call
+	key := b.keyOf(&c, buf[:0])
 	if items > b.set.QueueSize {
-		return b.consumeInPieces(ctx, &c, data, items)
+		return b.consumeInPieces(ctx, &c, key, data, items)
 	}
 	if r := b.admit(ctx, items); r != nil {
 		return b.refuse(r, items)
 	}
-	if r, rest := b.accept(&c, data, items); r != nil {
+	if r, rest := b.accept(&c, key, data, items); r != nil {
 		return b.signal.Partial(b.refuse(r, b.signal.Items(rest)), rest)
 	}
 	return nil
 }
 
 // consumeInPieces admits a request that is larger than the whole budget.
-func (b *Batcher[T]) consumeInPieces(ctx context.Context, c *caller, data T, items int) error {
+func (b *Batcher[T]) consumeInPieces(ctx context.Context, c *caller, key []byte, data T, items int) error {
 	ended := ctx.Err()
 	b.mu.Lock()
 	r := b.closed(ended, items)
@@ -155,7 +156,7 @@ func (b *Batcher[T]) consumeInPieces(ctx context.Context, c *caller, data T, ite
 		left -= n
 		r := b.admit(ctx, n)
 		if r == nil {
-			r, piece = b.accept(c, piece, n)
+			r, piece = b.accept(c, key, piece, n)
 		}
 		if r != nil {
 			rest := b.signal.New(0)
@@ -180,16 +181,14 @@ func take[T any](cut Cutter[T], n, left int) T {
 // caller is what one Consume call knows of its context, read before b.mu is taken
 // because a context may be anybody's code.
 type caller struct {
-	key  []byte // identity of the partition; nil without metadata keys
-	md   client.Metadata
+	md   client.Metadata // empty without metadata keys
 	span trace.SpanContext
 }
 
-// callerOf reads a caller's context, and uses buf for the key.
-func (b *Batcher[T]) callerOf(ctx context.Context, buf []byte) (c caller) {
+// callerOf reads a caller's context.
+func (b *Batcher[T]) callerOf(ctx context.Context) (c caller) {
 	if b.only == nil {
 		c.md = client.FromContext(ctx).Metadata
-		c.key = appendKey(buf, b.set.MetadataKeys, c.md)
 	}
 	if b.set.Tracer != nil {
 		c.span = trace.SpanContextFromContext(ctx)
@@ -267,9 +266,9 @@ func (b *Batcher[T]) admit(ctx context.Context, items int) *refusal {
 // accept puts admitted items into the open batch of their partition and seals what
 // is full. If the time for shutting down ends meanwhile, it returns the refusal with
 // what it has not placed. Requires b.mu held, and releases it.
-func (b *Batcher[T]) accept(c *caller, data T, items int) (*refusal, T) {
+func (b *Batcher[T]) accept(c *caller, key []byte, data T, items int) (*refusal, T) {
 	if items > 0 {
-		p := b.partitionOf(c)
+		p := b.partitionOf(c, key)
 		for items > b.maxItems-p.openItems() {
 			if nearlyFull(p.openItems(), b.maxItems) {
 				b.seal(p, TriggerSize, time.Now())
@@ -308,7 +307,7 @@ func (b *Batcher[T]) place(c *caller, p *partition[T], data T, items int) {
 	case p.open.items >= b.set.SendBatchSize:
 		b.seal(p, TriggerSize, time.Now())
 	case b.set.Timeout > 0 && !p.grid.armed():
-		b.ticker.start(p, &p.grid, now)
+		b.ticker.start(&p.grid, now)
 	}
 }
 

@@ -3,7 +3,7 @@ package batcher_test
 import (
 	"context"
 	"errors"
-	"slices"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,8 +19,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(childArg()) > 0 {
-		child()
+	if os.Getenv(crashEnv) != "" {
+		crash()
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -77,6 +77,7 @@ func newRig[T any](t *testing.T, kind batchertest.Kind[T], set batcher.Settings,
 	r := &rig[T]{Batcher: b, t: t, kind: kind, sink: sink}
 	t.Cleanup(func() {
 		_ = b.Shutdown(context.Background()) // a test that cares has asked for it
+		time.Sleep(time.Hour)                // exports that outlive it end here
 		require.NoError(t, sink.Err())
 		s := b.Stats()
 		checkIdentity(t, s)
@@ -163,5 +164,3 @@ func (g gate) wait(ctx context.Context) error {
 func (g gate) held(b batchertest.Batch) error { return g.wait(b.Ctx) }
 
 var errRefused = errors.New("refused downstream")
-
-func repeat(n, times int) []int { return slices.Repeat([]int{n}, times) }

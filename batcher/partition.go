@@ -22,7 +22,7 @@ type partition[T any] struct {
 	inFlight  int       // exports under way
 	resources int       // in the last batch sealed: room to make in the next one
 
-	grid grid
+	grid grid[partition[T]]
 
 	// live orders the partitions with something pending or ticks armed by their last
 	// request; pending those with something pending by their oldest item; ready those
@@ -32,7 +32,7 @@ type partition[T any] struct {
 
 func newPartition[T any](key string, ctx context.Context) *partition[T] {
 	p := &partition[T]{key: key, ctx: ctx}
-	p.live.owner, p.pending.owner, p.ready.owner = p, p, p
+	p.live.owner, p.pending.owner, p.ready.owner, p.grid.owner = p, p, p, p
 	return p
 }
 
@@ -46,6 +46,14 @@ func (p *partition[T]) openItems() int {
 		return 0
 	}
 	return p.open.items
+}
+
+// keyOf appends the identity of the caller's partition to buf. Nil without keys.
+func (b *Batcher[T]) keyOf(c *caller, buf []byte) []byte {
+	if b.only != nil {
+		return nil
+	}
+	return appendKey(buf, b.set.MetadataKeys, c.md)
 }
 
 // appendKey appends the identity of a request under the metadata keys: for each key
@@ -79,14 +87,14 @@ func partitionContext(base context.Context, keys []string, md client.Metadata) c
 }
 
 // partitionOf finds the partition of a request, or makes it. Requires b.mu held.
-func (b *Batcher[T]) partitionOf(c *caller) *partition[T] {
+func (b *Batcher[T]) partitionOf(c *caller, key []byte) *partition[T] {
 	if b.only != nil {
 		return b.only
 	}
-	if p := b.partitions[string(c.key)]; p != nil {
+	if p := b.partitions[string(key)]; p != nil {
 		return p
 	}
-	p := newPartition[T](string(c.key), partitionContext(b.base, b.set.MetadataKeys, c.md))
+	p := newPartition[T](string(key), partitionContext(b.base, b.set.MetadataKeys, c.md))
 	b.partitions[p.key] = p
 	return p
 }

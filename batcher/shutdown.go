@@ -84,6 +84,7 @@ func (b *Batcher[T]) drain(ctx context.Context, began time.Time) error {
 	b.stats.Dropped[DroppedShutdown] += b.stats.InFlight
 	b.budget.used -= int(b.stats.InFlight)
 	b.stats.InFlight, b.exports = 0, 0
+	clear(b.partitions)
 	u := &Undelivered{
 		InFlight: sum(b.stats.Dropped[:]) - sealed,
 		Sealed:   sealed,

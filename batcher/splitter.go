@@ -25,8 +25,10 @@ type level[E any] struct {
 
 // inside walks the children of one element of type E.
 type inside[E any] interface {
-	// take moves the next items to the children of dst.
+	// take moves the next items to the children of dst. Requires that more are left.
 	take(dst E, items int)
+	// finish moves all that is left, children without items included.
+	finish(dst E)
 	// trim removes from the element what take left behind.
 	trim()
 }
@@ -38,12 +40,12 @@ type walker[E any] struct {
 	src sequence[E]
 
 	at   int       // index in src of the first element not yet moved
-	left int       // items not yet taken of the element at that index, if counted
+	left int       // while open: items not yet taken of the element at that index
 	open inside[E] // set while the element at that index is partly taken
 }
 
-// take moves the next items from src to dst. Elements without items go along with
-// the item before them.
+// take moves the next items from src to dst, and the elements without items that lie
+// between them.
 func (w *walker[E]) take(dst sequence[E], items int) {
 	if w.children == nil {
 		dst.EnsureCapacity(dst.Len() + min(items, w.src.Len()-w.at))
@@ -59,15 +61,33 @@ func (w *walker[E]) take(dst sequence[E], items int) {
 			}
 			w.open = w.children(e)
 		}
-		n := min(items, w.left)
 		part := dst.AppendEmpty()
 		w.header(e, part)
-		w.open.take(part, n)
-		items -= n
-		if w.left -= n; w.left == 0 {
-			w.open = nil
-			w.at++
+		if w.left > items {
+			w.open.take(part, items)
+			w.left -= items
+			return
 		}
+		w.open.finish(part)
+		w.open = nil
+		w.at++
+		items -= w.left
+	}
+}
+
+// finish moves all that is left from src to dst.
+func (w *walker[E]) finish(dst sequence[E]) {
+	dst.EnsureCapacity(dst.Len() + w.src.Len() - w.at)
+	for ; w.at < w.src.Len(); w.at++ {
+		e := w.src.At(w.at)
+		if w.open == nil {
+			w.move(e, dst.AppendEmpty())
+			continue
+		}
+		part := dst.AppendEmpty()
+		w.header(e, part)
+		w.open.finish(part)
+		w.open = nil
 	}
 }
 
@@ -91,6 +111,8 @@ type nested[E, C any] struct {
 }
 
 func (n *nested[E, C]) take(dst E, items int) { n.walker.take(n.of(dst), items) }
+
+func (n *nested[E, C]) finish(dst E) { n.walker.finish(n.of(dst)) }
 
 // nest opens the children of e, which of finds and child describes.
 func nest[E, C any](e E, of func(E) sequence[C], child level[C]) inside[E] {

@@ -7,12 +7,13 @@ import (
 
 // grid is one partition's ticks: t0 + k x interval in monotonic time. Neither a
 // slow export nor a late wake-up moves them.
-type grid struct {
-	next time.Time
-	at   int // index in ticker.heap, plus one; 0 while no tick is armed
+type grid[P any] struct {
+	owner *P
+	next  time.Time
+	at    int // index in ticker.heap, plus one; 0 while no tick is armed
 }
 
-func (g *grid) armed() bool { return g.at > 0 }
+func (g *grid[P]) armed() bool { return g.at > 0 }
 
 // ticker keeps the armed grids of all partitions, the earliest tick first, and one
 // timer for that tick. With no grid armed the timer is stopped. It is guarded by
@@ -33,15 +34,15 @@ func newTicker[P any](interval time.Duration) *ticker[P] {
 	return t
 }
 
-// start arms the grid of p with t0 = now. Requires that it is not armed.
-func (t *ticker[P]) start(p *P, g *grid, now time.Time) {
+// start arms a grid with t0 = now. Requires that it is not armed.
+func (t *ticker[P]) start(g *grid[P], now time.Time) {
 	g.next = now.Add(t.interval)
-	heap.Push(&t.heap, entry[P]{p, g})
+	heap.Push(&t.heap, g)
 	t.set(now)
 }
 
 // stop disarms a grid, if it is armed.
-func (t *ticker[P]) stop(g *grid, now time.Time) {
+func (t *ticker[P]) stop(g *grid[P], now time.Time) {
 	if !g.armed() {
 		return
 	}
@@ -52,15 +53,15 @@ func (t *ticker[P]) stop(g *grid, now time.Time) {
 // due returns the partition whose tick is the earliest if that tick is not after
 // now, and how late it is. The caller must advance or stop its grid.
 func (t *ticker[P]) due(now time.Time) (p *P, late time.Duration) {
-	if len(t.heap) == 0 || t.heap[0].grid.next.After(now) {
+	if len(t.heap) == 0 || t.heap[0].next.After(now) {
 		return nil, 0
 	}
-	return t.heap[0].owner, now.Sub(t.heap[0].grid.next)
+	return t.heap[0].owner, now.Sub(t.heap[0].next)
 }
 
 // advance moves a grid to its first tick after now. Ticks that were missed are
 // skipped, not replayed.
-func (t *ticker[P]) advance(g *grid, now time.Time) {
+func (t *ticker[P]) advance(g *grid[P], now time.Time) {
 	missed := now.Sub(g.next) / t.interval
 	g.next = g.next.Add((missed + 1) * t.interval)
 	heap.Fix(&t.heap, g.at-1)
@@ -74,7 +75,7 @@ func (t *ticker[P]) fired() { t.firing = time.Time{} }
 func (t *ticker[P]) set(now time.Time) {
 	var earliest time.Time
 	if len(t.heap) > 0 {
-		earliest = t.heap[0].grid.next
+		earliest = t.heap[0].next
 	}
 	switch {
 	case earliest.Equal(t.firing):
@@ -86,33 +87,28 @@ func (t *ticker[P]) set(now time.Time) {
 	t.firing = earliest
 }
 
-type entry[P any] struct {
-	owner *P
-	grid  *grid
-}
-
 // tickHeap implements heap.Interface and tells each grid its place.
-type tickHeap[P any] []entry[P]
+type tickHeap[P any] []*grid[P]
 
 func (h tickHeap[P]) Len() int           { return len(h) }
-func (h tickHeap[P]) Less(i, j int) bool { return h[i].grid.next.Before(h[j].grid.next) }
+func (h tickHeap[P]) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
 
 func (h tickHeap[P]) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].grid.at, h[j].grid.at = i+1, j+1
+	h[i].at, h[j].at = i+1, j+1
 }
 
 func (h *tickHeap[P]) Push(x any) {
-	e := x.(entry[P])
-	*h = append(*h, e)
-	e.grid.at = len(*h)
+	g := x.(*grid[P])
+	*h = append(*h, g)
+	g.at = len(*h)
 }
 
 func (h *tickHeap[P]) Pop() any {
 	last := len(*h) - 1
-	e := (*h)[last]
-	(*h)[last] = entry[P]{}
+	g := (*h)[last]
+	(*h)[last] = nil
 	*h = (*h)[:last]
-	e.grid.at = 0
-	return e
+	g.at = 0
+	return g
 }

@@ -1,0 +1,86 @@
+package batcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Which refusal is worth a later try, and what it says.
+func TestRefusalsAndTheirMarks(t *testing.T) {
+	for _, c := range []struct {
+		refusal   *refusal
+		cause     string
+		permanent bool
+		is        error
+		text      string
+	}{
+		{
+			overflow(10, 95, 100), "overflow", false, ErrOverflow,
+			"queue_size reached: 95 of 100 items are held, 10 more do not fit",
+		},
+		{
+			tooLarge(200000, 98304), "too_large", true, ErrTooLarge,
+			"Permanent error: request larger than queue_size: 200000 items exceed 98304 and block_on_overflow is off",
+		},
+		{
+			canceled(context.DeadlineExceeded, 3), "canceled", false, context.DeadlineExceeded,
+			"request of 3 items refused: context deadline exceeded",
+		},
+		{&refusal{RefusedShutdown, ErrShutdown}, "shutdown", false, ErrShutdown, "shutting down"},
+		{&refusal{RefusedShutdown, ErrNotStarted}, "shutdown", false, ErrNotStarted, "not started"},
+	} {
+		require.Equal(t, c.cause, c.refusal.cause.String())
+		require.Equal(t, c.permanent, consumererror.IsPermanent(c.refusal.err))
+		require.ErrorIs(t, c.refusal.err, c.is)
+		require.EqualError(t, c.refusal.err, c.text)
+		// An OTLP receiver sends an error without a gRPC status as UNAVAILABLE, or as
+		// INTERNAL if it is permanent.
+		_, has := status.FromError(c.refusal.err)
+		require.False(t, has)
+	}
+}
+
+func TestFailuresAndTheirCauses(t *testing.T) {
+	over, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	for _, c := range []struct {
+		ctx  context.Context
+		err  error
+		want string
+	}{
+		{t.Context(), errors.New("x"), "retryable"},
+		{t.Context(), context.DeadlineExceeded, "retryable"}, // somebody else's deadline
+		{t.Context(), status.Error(codes.Unavailable, "x"), "retryable"},
+		{t.Context(), consumererror.NewPermanent(errors.New("x")), "permanent"},
+		{t.Context(), fmt.Errorf("x: %w", consumererror.NewPermanent(errors.New("x"))), "permanent"},
+		{t.Context(), errors.Join(errors.New("x"), consumererror.NewPermanent(errors.New("y"))), "permanent"},
+		{over, errors.New("x"), "timeout"},
+		{over, consumererror.NewPermanent(errors.New("x")), "permanent"},
+	} {
+		require.Equal(t, c.want, failedCause(c.ctx, c.err).String(), "%v", c.err)
+	}
+}
+
+func TestUndeliveredNamesEveryLoss(t *testing.T) {
+	why := errors.New("why")
+	u := &Undelivered{InFlight: 1, Sealed: 20, Failed: 300, Err: why}
+	require.EqualError(t, u, "321 items were not delivered: 1 in flight, 20 sealed, 300 failed during the shutdown: why")
+	require.ErrorIs(t, u, why)
+}
+
+func TestNamesOfTriggers(t *testing.T) {
+	var got []string
+	for trigger := range triggerCount {
+		got = append(got, trigger.String())
+	}
+	require.Equal(t, []string{"size", "timeout", "idle", "pressure", "evicted", "shutdown"}, got)
+	require.Equal(t, "shutdown", DroppedShutdown.String())
+}

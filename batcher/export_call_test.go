@@ -1,0 +1,242 @@
+package batcher_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
+	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
+)
+
+func TestExportsAtOnceAreLimited(t *testing.T) { each(t, testAtOnce, testAtOnce, testAtOnce) }
+
+func testAtOnce[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, c := range []struct{ slots, perPartition, want int }{
+		{1, 0, 1}, {4, 0, 4}, {4, 2, 2}, {10, 10, 8}, // eight batches are all there is
+	} {
+		set := defaults()
+		set.MaxConcurrentExports, set.MaxConcurrentExportsPerPartition = c.slots, c.perPartition
+		g := newGate()
+		r := newRig(t, kind, set, g.held)
+		for range 8 {
+			r.send(100)
+		}
+		synctest.Wait()
+		require.Len(t, r.sink.Batches(), c.want)
+		require.EqualValues(t, c.want, r.Stats().ExportsInFlight)
+		g.open()
+		r.stop()
+		require.Equal(t, c.want, r.sink.MostAtOnce())
+	}
+}
+
+func TestOneExportAtOnceKeepsTheOrderOfAcceptance(t *testing.T) {
+	each(t, testOrder, testOrder, testOrder)
+}
+
+// Large requests are cut outside the lock while small ones go past: their batches must
+// not overtake what was accepted before.
+func testOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.SendBatchSize, set.SendBatchMaxSize = 10, 10
+	set.MetadataKeys = []string{"tenant"}
+	set.MaxConcurrentExports, set.MaxConcurrentExportsPerPartition = 4, 1
+	r := newRig(t, kind, set, func(b batchertest.Batch) error {
+		time.Sleep(time.Duration(b.Number%7) * time.Millisecond)
+		return nil
+	})
+	const producers = 6
+	var all sync.WaitGroup
+	for p := range producers {
+		all.Go(func() {
+			next := 1_000_000 * p
+			for i := range 150 {
+				n := 1 + (p*31+i*17)%45
+				if err := r.Consume(tenant(string(rune('a'+p%2))), kind.Make(next, n)); err != nil {
+					t.Error(err)
+				}
+				next += n
+			}
+		})
+	}
+	all.Wait()
+	require.NoError(t, r.Shutdown(t.Context()))
+	next := map[int]int{}
+	for _, b := range r.sink.Batches() {
+		for _, id := range b.IDs {
+			p := id / 1_000_000
+			require.Equal(t, next[p], id%1_000_000, "producer %d", p)
+			next[p]++
+		}
+	}
+	require.Len(t, next, producers)
+}
+
+func TestSlotsGoRoundThePartitions(t *testing.T) { each(t, testRound, testRound, testRound) }
+
+func testRound[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MetadataKeys = []string{"tenant"}
+	set.MaxConcurrentExports = 1
+	step := make(chan struct{})
+	r := newRig(t, kind, set, func(batchertest.Batch) error {
+		<-step
+		return nil
+	})
+	for range 3 {
+		require.NoError(t, r.try(tenant("a"), 100))
+	}
+	require.NoError(t, r.try(tenant("b"), 100))
+	require.NoError(t, r.try(tenant("c"), 100))
+	go func() {
+		for range 5 {
+			step <- struct{}{}
+		}
+	}()
+	r.stop()
+	var order []int
+	for _, b := range r.sink.Batches() {
+		order = append(order, b.IDs[0]/100)
+	}
+	require.Equal(t, []int{0, 3, 4, 1, 2}, order, "b and c have nothing in flight")
+}
+
+func TestFailedExportIsCountedByCauseAndGivesTheRoomBack(t *testing.T) {
+	each(t, testCauses, testCauses, testCauses)
+}
+
+func testCauses[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.ExportTimeout = 3 * time.Second
+	for _, c := range []struct {
+		name    string
+		respond func(batchertest.Batch) error
+		want    batcher.FailedCause
+	}{
+		{"retryable", func(batchertest.Batch) error { return errRefused }, batcher.FailedRetryable},
+		{"permanent", func(batchertest.Batch) error { return consumererror.NewPermanent(errRefused) }, batcher.FailedPermanent},
+		{"timeout", newGate().held, batcher.FailedTimeout},
+		{"permanent at the last moment", func(b batchertest.Batch) error {
+			<-b.Ctx.Done()
+			return consumererror.NewPermanent(b.Ctx.Err())
+		}, batcher.FailedPermanent},
+		{"a deadline that is not ours", func(batchertest.Batch) error { return context.DeadlineExceeded }, batcher.FailedRetryable},
+		{"dead goroutine", func(batchertest.Batch) error { runtime.Goexit(); return nil }, batcher.FailedRetryable},
+	} {
+		r := newRig(t, kind, set, c.respond)
+		r.send(100)
+		time.Sleep(time.Minute)
+		s := r.Stats()
+		require.EqualValues(t, 100, s.Failed[c.want], c.name)
+		require.Zero(t, s.Held, c.name)
+		require.Zero(t, s.ExportsInFlight, c.name)
+		require.NoError(t, r.Shutdown(t.Context()))
+	}
+}
+
+func TestSlotOfADyingExportGoesOn(t *testing.T) { each(t, testDying, testDying, testDying) }
+
+// Downstream panics. To keep the process, the panic is turned into the end of the
+// goroutine, which looks the same from within: the call does not return.
+func testDying[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MaxConcurrentExports = 1
+	r := newRig(t, kind, set, func(b batchertest.Batch) error {
+		if b.Number%3 == 0 {
+			defer runtime.Goexit()
+			panic("downstream")
+		}
+		return nil
+	})
+	for range 9 {
+		r.send(100)
+	}
+	synctest.Wait()
+	s := r.Stats()
+	require.EqualValues(t, 300, s.Failed[batcher.FailedRetryable])
+	require.EqualValues(t, 600, s.Delivered)
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+func TestExportsCarryTheirDeadline(t *testing.T) {
+	each(t, testExportTimeout, testExportTimeout, testExportTimeout)
+}
+
+func testExportTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.ExportTimeout = 3 * time.Second
+	var deadlines []time.Duration
+	r := newRig(t, kind, set, func(b batchertest.Batch) error {
+		deadline, ok := b.Ctx.Deadline()
+		if !ok {
+			return errors.New("no deadline")
+		}
+		deadlines = append(deadlines, time.Until(deadline))
+		return nil
+	})
+	r.send(100)
+	r.stop()
+	require.Equal(t, []time.Duration{3 * time.Second}, deadlines)
+}
+
+// events is an Observer that writes down what it is told.
+type events struct {
+	mu    sync.Mutex
+	waits []time.Duration
+	late  []time.Duration
+	began []batcher.Export
+	ended []error
+	bytes bool
+}
+
+func (e *events) AdmissionWaited(d time.Duration) {
+	e.mu.Lock()
+	e.waits = append(e.waits, d)
+	e.mu.Unlock()
+}
+func (e *events) Ticked(d time.Duration) { e.mu.Lock(); e.late = append(e.late, d); e.mu.Unlock() }
+func (e *events) MeasuresBytes() bool    { return e.bytes }
+
+func (e *events) ExportStarted(x batcher.Export) {
+	e.mu.Lock()
+	e.began = append(e.began, x)
+	e.mu.Unlock()
+}
+
+func (e *events) ExportEnded(_ batcher.Export, _ time.Duration, _ batcher.FailedCause, err error) {
+	e.mu.Lock()
+	e.ended = append(e.ended, err)
+	e.mu.Unlock()
+}
+
+func TestObserverIsTold(t *testing.T) { each(t, testObserver, testObserver, testObserver) }
+
+func testObserver[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.QueueSize = 100
+	seen := &events{bytes: true}
+	set.Observer = seen
+	r := newRig(t, kind, set, func(batchertest.Batch) error {
+		time.Sleep(5 * time.Second)
+		return errRefused
+	})
+	encoded, err := kind.Marshal(kind.Make(0, 40))
+	require.NoError(t, err)
+	r.send(40)
+	time.Sleep(200 * time.Millisecond)
+	r.send(70) // pressure sends the 40, five seconds
+	require.ErrorIs(t, r.Shutdown(t.Context()), errRefused)
+	require.Equal(t, []time.Duration{5 * time.Second}, seen.waits)
+	require.Equal(t, batcher.Export{Items: 40, Bytes: len(encoded), Trigger: batcher.TriggerPressure, Age: 200 * time.Millisecond}, seen.began[0])
+	require.Equal(t, []error{errRefused, errRefused}, seen.ended)
+	require.Empty(t, slices.DeleteFunc(seen.late, func(d time.Duration) bool { return d == 0 }))
+}

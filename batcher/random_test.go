@@ -1,0 +1,210 @@
+package batcher_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/client"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
+	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
+)
+
+func TestRandomTrafficKeepsEveryPromiseConcurrentSafe(t *testing.T) {
+	each(t, testRandom, testRandom, testRandom)
+}
+
+// Random settings; callers with random requests that give up now and then; a
+// downstream that accepts, dawdles, refuses, hangs and dies; a shutdown at any moment.
+func testRandom[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for seed := range uint64(12) {
+		runRandom(t, kind, seed)
+	}
+}
+
+// randomSettings picks small bounds, so that they are reached.
+func randomSettings(random *rand.Rand) batcher.Settings {
+	set := batcher.Settings{
+		Timeout:              time.Duration(random.IntN(4)) * 10 * time.Millisecond,
+		SendBatchSize:        random.IntN(40),
+		BlockOnOverflow:      random.IntN(3) > 0,
+		MaxConcurrentExports: 1 + random.IntN(4),
+		ExportTimeout:        50 * time.Millisecond,
+		ShutdownTimeout:      time.Duration(random.IntN(3)) * 40 * time.Millisecond,
+	}
+	set.QueueSize = max(1, set.SendBatchSize) + random.IntN(80)
+	if random.IntN(2) == 0 {
+		set.SendBatchMaxSize = max(1, set.SendBatchSize) + random.IntN(20)
+	}
+	if random.IntN(2) == 0 {
+		set.MetadataKeys = []string{"tenant"}
+		set.MetadataCardinalityLimit = random.IntN(4)
+		set.MaxConcurrentExportsPerPartition = random.IntN(set.MaxConcurrentExports + 1)
+	}
+	return set
+}
+
+func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 11))
+	set := randomSettings(random)
+	name := fmt.Sprintf("seed %d: %+v", seed, set)
+	hostile := random.IntN(4) > 0
+
+	var r *rig[T]
+	var mu sync.Mutex // guards downstream
+	downstream := rand.New(rand.NewPCG(seed, 12))
+	check := func() {
+		if err := r.Check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ready := newGate()
+	r = newRig(t, kind, set, func(b batchertest.Batch) error {
+		<-ready
+		mu.Lock()
+		what, pause := downstream.IntN(12), time.Duration(downstream.IntN(20))*time.Millisecond
+		mu.Unlock()
+		check()
+		select {
+		case <-time.After(pause):
+		case <-b.Ctx.Done(): // by export_timeout or shutdown
+			return b.Ctx.Err()
+		}
+		if !hostile {
+			return nil
+		}
+		switch what {
+		case 0:
+			return errRefused
+		case 1:
+			return consumererror.NewPermanent(errRefused)
+		case 2:
+			<-b.Ctx.Done()
+			return b.Ctx.Err()
+		case 3:
+			defer runtime.Goexit() // see TestSlotOfADyingExportGoesOn
+			panic("downstream")
+		}
+		return nil
+	})
+	ready.open()
+
+	const producers = 5
+	var all sync.WaitGroup
+	accepted := make([]map[int]int, producers) // item to tenant
+	refused := make([][]int, producers)
+	for p := range producers {
+		accepted[p] = map[int]int{}
+		random := rand.New(rand.NewPCG(seed, uint64(100+p)))
+		all.Go(func() {
+			next := 100_000 * p
+			for range 40 {
+				n := 1 + random.IntN(30)
+				if random.IntN(10) == 0 {
+					n = 1 + random.IntN(300)
+				}
+				who := random.IntN(6)
+				ctx := client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(map[string][]string{"tenant": {fmt.Sprint(who)}})})
+				cancel := context.CancelFunc(func() {})
+				if random.IntN(3) == 0 {
+					ctx, cancel = context.WithTimeout(ctx, time.Duration(random.IntN(30))*time.Millisecond)
+				}
+				err := r.Consume(ctx, kind.Make(next, n))
+				cancel()
+				check()
+				kept := map[int]bool{}
+				for id := next; id < next+n; id++ {
+					kept[id] = err == nil
+				}
+				if err != nil {
+					if isPartial(err) {
+						for id := range kept {
+							kept[id] = true
+						}
+						for _, id := range partial(t, kind, err) {
+							kept[id] = false
+						}
+					}
+					if consumererror.IsPermanent(err) != errors.Is(err, batcher.ErrTooLarge) {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+				for id, is := range kept {
+					if is {
+						accepted[p][id] = who
+					} else {
+						refused[p] = append(refused[p], id)
+					}
+				}
+				next += n
+				time.Sleep(time.Duration(random.IntN(5)) * time.Millisecond)
+			}
+		})
+	}
+	if random.IntN(2) == 0 {
+		all.Wait()
+	} else {
+		time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+	}
+	shutdown := r.Shutdown(t.Context())
+	all.Wait()
+	synctest.Wait()
+
+	s := r.Stats()
+	checkIdentity(t, s)
+	require.Zero(t, s.Held, name)
+	require.Zero(t, r.Partitions(), name)
+	got := r.sink.Delivered()
+	require.EqualValues(t, s.Delivered, len(got), name)
+	total, lost := 0, 0
+	for p := range producers {
+		total += len(accepted[p])
+		for id := range accepted[p] {
+			require.LessOrEqual(t, got[id], 1, "%s: item %d", name, id)
+			if got[id] == 0 {
+				lost++
+			}
+		}
+		for _, id := range refused[p] {
+			require.Zero(t, got[id], "%s: item %d was refused", name, id)
+		}
+	}
+	require.EqualValues(t, s.Accepted, total, name)
+	failed := int64(0)
+	for _, n := range s.Failed {
+		failed += n
+	}
+	require.EqualValues(t, failed+s.Dropped[batcher.DroppedShutdown], lost, name)
+	if shutdown == nil {
+		require.Zero(t, s.Dropped[batcher.DroppedShutdown], name)
+	}
+	require.LessOrEqual(t, r.sink.MostAtOnce(), set.MaxConcurrentExports, name)
+	for _, b := range r.sink.Batches() {
+		if set.SendBatchMaxSize > 0 {
+			require.LessOrEqual(t, len(b.IDs), set.SendBatchMaxSize, name)
+		}
+		if len(set.MetadataKeys) == 0 {
+			continue
+		}
+		tenant := client.FromContext(b.Ctx).Metadata.Get("tenant")
+		for _, id := range b.IDs {
+			require.Equal(t, []string{fmt.Sprint(accepted[id/100_000][id])}, tenant, name)
+		}
+	}
+}
+
+func isPartial(err error) bool {
+	var td consumererror.Traces
+	var ld consumererror.Logs
+	var md consumererror.Metrics
+	return errors.As(err, &td) || errors.As(err, &ld) || errors.As(err, &md)
+}
