@@ -89,7 +89,7 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 	}
 	b.base, b.cancel = context.WithCancel(b.labelled("export"))
 	if len(set.MetadataKeys) == 0 {
-		b.only = newPartition[T]("", b.base)
+		b.only = newPartition[T](b.base, "")
 	} else {
 		b.partitions = make(map[string]*partition[T])
 	}

@@ -30,7 +30,7 @@ type partition[T any] struct {
 	live, pending, ready link[partition[T]]
 }
 
-func newPartition[T any](key string, ctx context.Context) *partition[T] {
+func newPartition[T any](ctx context.Context, key string) *partition[T] {
 	p := &partition[T]{key: key, ctx: ctx}
 	p.live.owner, p.pending.owner, p.ready.owner, p.grid.owner = p, p, p, p
 	return p
@@ -94,7 +94,7 @@ func (b *Batcher[T]) partitionOf(c *caller, key []byte) *partition[T] {
 	if p := b.partitions[string(key)]; p != nil {
 		return p
 	}
-	p := newPartition[T](string(key), partitionContext(b.base, b.set.MetadataKeys, c.md))
+	p := newPartition[T](partitionContext(b.base, b.set.MetadataKeys, c.md), string(key))
 	b.partitions[p.key] = p
 	return p
 }

@@ -75,7 +75,7 @@ func (b *Batcher[T]) drain(ctx context.Context, began time.Time) error {
 	sealed, why := int64(0), b.await(ctx, cut)
 	if why != nil {
 		sealed = b.abort()
-		b.await(ctx, end)
+		_ = b.await(ctx, end) // how it ends shows in the counts below
 	}
 
 	b.mu.Lock()

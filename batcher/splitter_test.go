@@ -45,8 +45,8 @@ func hollowMetrics(md pmetric.Metrics) {
 	md.ResourceMetrics().AppendEmpty().SetSchemaUrl("hollow")
 }
 
-// checkCut cuts a request of that many items into pieces of random sizes of at most
-// most items, and compares what comes out with what went in.
+// checkCut cuts a request of that many items into pieces of random sizes up to most,
+// and compares what comes out with what went in.
 func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], first, items, most int, seed uint64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 1))

@@ -62,8 +62,8 @@ func (t *ticker[P]) due(now time.Time) (p *P, late time.Duration) {
 // advance moves a grid to its first tick after now. Ticks that were missed are
 // skipped, not replayed.
 func (t *ticker[P]) advance(g *grid[P], now time.Time) {
-	missed := now.Sub(g.next) / t.interval
-	g.next = g.next.Add((missed + 1) * t.interval)
+	late := now.Sub(g.next)
+	g.next = now.Add(t.interval - late%t.interval)
 	heap.Fix(&t.heap, g.at-1)
 	t.set(now)
 }
