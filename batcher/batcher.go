@@ -21,7 +21,6 @@ type Batcher[T any] struct {
 
 	maxItems     int // most items in a batch
 	perPartition int // most exports of one partition at once
-	chunk        int // most items that a request larger than the budget asks for at once
 
 	// base is what every export's context is made from; cancel ends them all.
 	base   context.Context
@@ -79,7 +78,6 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 		// Where a setting is 0 the next larger bound applies.
 		maxItems:     cmp.Or(set.SendBatchMaxSize, math.MaxInt),
 		perPartition: cmp.Or(set.MaxConcurrentExportsPerPartition, set.MaxConcurrentExports),
-		chunk:        cmp.Or(set.SendBatchSize, set.QueueSize),
 
 		budget:    budget{capacity: set.QueueSize},
 		stop:      make(chan struct{}),
@@ -121,61 +119,50 @@ func (b *Batcher[T]) Start() error {
 //
 // Consume empties data, so the caller must own it.
 func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
-	items := b.signal.Items(data)
 	c := b.callerOf(ctx)
-	var buf [128]byte // on the stack, and so apart from caller, parts of which outlive the call
-	key := b.keyOf(&c, buf[:0])
-	if items > b.set.QueueSize {
-		return b.consumeInPieces(ctx, &c, key, data, items)
+	if b.only != nil {
+		return b.consume(ctx, &c, nil, data)
 	}
-	if r := b.admit(ctx, items); r != nil {
-		return b.refuse(r, items)
-	}
-	if r, rest := b.accept(&c, key, data, items); r != nil {
-		return b.signal.Partial(b.refuse(r, b.signal.Items(rest)), rest)
-	}
-	return nil
+	// On the stack, and so apart from caller, parts of which outlive the call.
+	var buf [128]byte
+	return b.consume(ctx, &c, appendKey(buf[:0], b.set.MetadataKeys, c.md), data)
 }
 
-// consumeInPieces admits a request that is larger than the whole budget.
-func (b *Batcher[T]) consumeInPieces(ctx context.Context, c *caller, key []byte, data T, items int) error {
+func (b *Batcher[T]) consume(ctx context.Context, c *caller, key []byte, data T) error {
+	items := b.signal.Items(data)
 	ended := ctx.Err()
 	b.mu.Lock()
-	r := b.closed(ended, items)
-	b.mu.Unlock()
-	if r == nil && !b.set.BlockOnOverflow {
-		r = tooLarge(items, b.set.QueueSize)
+	if ended == nil && b.join(c, key, data, items) {
+		b.mu.Unlock()
+		return nil
 	}
-	if r != nil {
+	if items > b.set.QueueSize {
+		return b.consumeInPieces(ctx, ended, c, key, data, items)
+	}
+	if r := b.admit(ctx, ended, items); r != nil {
 		return b.refuse(r, items)
 	}
-	cut := b.signal.Cut(data)
-	for left := items; left > 0; {
-		n := min(left, b.chunk)
-		piece := take(cut, n, left)
-		left -= n
-		r := b.admit(ctx, n)
-		if r == nil {
-			r, piece = b.accept(c, key, piece, n)
-		}
-		if r != nil {
-			rest := b.signal.New(0)
-			b.signal.Move(piece, rest)
-			if left > 0 {
-				b.signal.Move(cut.Rest(), rest)
-			}
-			return b.signal.Partial(b.refuse(r, b.signal.Items(rest)), rest)
-		}
+	if r, rest := b.accept(c, key, data, items); r != nil {
+		return b.partly(r, items, rest)
 	}
 	return nil
 }
 
-// take cuts the next n of the items that are left.
-func take[T any](cut Cutter[T], n, left int) T {
-	if n == left {
-		return cut.Rest()
+// join does all there is to do for most requests: it puts one into an open batch that
+// it does not fill. Nothing is to be sealed, armed, cut, dispatched or woken for it: had
+// the open batch been due to leave, it would have left. It tells whether it did so.
+// Requires b.mu held.
+func (b *Batcher[T]) join(c *caller, key []byte, data T, items int) bool {
+	p := b.only
+	if p == nil {
+		p = b.partitions[string(key)]
 	}
-	return cut.Next(n)
+	if p == nil || p.open == nil || b.state != stateRunning || items == 0 ||
+		items >= b.set.SendBatchSize-p.open.items || !b.budget.take(items) {
+		return false
+	}
+	b.add(c, p, data, items)
+	return true
 }
 
 // caller is what one Consume call knows of its context, read before b.mu is taken
@@ -220,10 +207,9 @@ func (b *Batcher[T]) refuse(r *refusal, items int) error {
 
 // admit takes items of the budget, waiting for them if that is allowed. On success
 // it returns nil with b.mu held, so that what follows is one step with it; after a
-// refusal b.mu is free. Requires items <= capacity.
-func (b *Batcher[T]) admit(ctx context.Context, items int) *refusal {
-	ended := ctx.Err()
-	b.mu.Lock()
+// refusal b.mu is free. The error of the caller's context is ended. Requires b.mu held
+// and items <= capacity.
+func (b *Batcher[T]) admit(ctx context.Context, ended error, items int) *refusal {
 	if r := b.closed(ended, items); r != nil {
 		b.mu.Unlock()
 		return r
@@ -289,40 +275,41 @@ func (b *Batcher[T]) accept(c *caller, key []byte, data T, items int) (*refusal,
 	return nil, none
 }
 
-// nearlyFull tells whether a batch is so full that sealing it beats cutting the next
-// request in two.
-func nearlyFull(items, limit int) bool { return items >= limit-limit/10 }
-
-// place moves items that fit into the open batch of p, and seals it if it is due.
+// place puts items that fit into the open batch of p, and seals it if it is due.
 // Requires b.mu held.
 func (b *Batcher[T]) place(c *caller, p *partition[T], data T, items int) {
-	now := b.open(p)
-	b.signal.Move(data, p.open.data)
-	p.open.items += items
-	b.stats.Accepted += int64(items)
-	p.open.link(c.span)
+	b.open(p)
+	b.add(c, p, data, items)
 	switch {
 	case b.state != stateRunning:
 		b.seal(p, TriggerShutdown, time.Now())
 	case p.open.items >= b.set.SendBatchSize:
 		b.seal(p, TriggerSize, time.Now())
 	case b.set.Timeout > 0 && !p.grid.armed():
-		b.ticker.start(&p.grid, now)
+		b.ticker.start(&p.grid, p.open.first)
 	}
 }
 
-// open makes sure that p has an open batch and returns when its first item came: now,
-// if it had none. Requires b.mu held.
-func (b *Batcher[T]) open(p *partition[T]) time.Time {
-	if p.open == nil {
-		now := time.Now()
-		b.enliven(p, now)
-		p.open = &batch[T]{data: b.signal.New(p.resources), partition: p, first: now}
-		b.pending.pushBack(&p.pending)
-	} else {
-		b.live.moveToBack(&p.live)
+// add moves items to the open batch of p, which has room for them. Requires b.mu held.
+func (b *Batcher[T]) add(c *caller, p *partition[T], data T, items int) {
+	b.signal.Move(data, p.open.data)
+	p.open.items += items
+	b.stats.Accepted += int64(items)
+	b.live.moveToBack(&p.live)
+	if c.span.IsSampled() {
+		p.open.link(c.span)
 	}
-	return p.open.first
+}
+
+// open makes sure that p has an open batch. Requires b.mu held.
+func (b *Batcher[T]) open(p *partition[T]) {
+	if p.open != nil {
+		return
+	}
+	now := time.Now()
+	b.enliven(p, now)
+	p.open = &batch[T]{data: b.signal.New(p.resources), partition: p, first: now}
+	b.pending.pushBack(&p.pending)
 }
 
 // seal closes what is open in p and puts it into the line. The grid of p goes on
@@ -343,67 +330,6 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 	b.rest(p)
 	b.queue(p)
 	return bt
-}
-
-// fill cuts a request that does not fit into the open batch of p: one piece fills
-// that batch up, further ones are full batches of their own, and what is left comes
-// back. The cutting happens without b.mu. The batch to fill takes its place in the
-// line before, so that nothing accepted later overtakes it. Requires b.mu held, and
-// holds it again on return.
-//
-// If the time for shutting down ends meanwhile, nothing of the request is accepted:
-// all of it comes back with the refusal.
-func (b *Batcher[T]) fill(c *caller, p *partition[T], data T, items int) (*refusal, T, int) {
-	b.open(p)
-	p.open.filling = true
-	head := b.seal(p, TriggerSize, time.Now())
-	room := b.maxItems - head.items
-	b.mu.Unlock()
-
-	cut := b.signal.Cut(data)
-	top := cut.Next(room)
-	left := items - room
-	var first, last *batch[T]
-	full := 0
-	for ; left > b.maxItems; left -= b.maxItems {
-		bt := &batch[T]{
-			data: cut.Next(b.maxItems), items: b.maxItems, partition: p,
-			first: head.sealed, sealed: head.sealed, trigger: TriggerSize,
-		}
-		bt.link(c.span)
-		if last == nil {
-			first = bt
-		} else {
-			last.next = bt
-		}
-		last = bt
-		full++
-	}
-	rest := cut.Rest()
-
-	b.mu.Lock()
-	if b.state >= stateStopped {
-		all := b.signal.New(0)
-		b.signal.Move(top, all)
-		for bt := first; bt != nil; bt = bt.next {
-			b.signal.Move(bt.data, all)
-		}
-		b.signal.Move(rest, all)
-		b.release(items) // nobody waits any more
-		return &refusal{RefusedShutdown, ErrShutdown}, all, items
-	}
-	b.signal.Move(top, head.data)
-	head.items += room
-	head.filling = false
-	head.link(c.span)
-	if first != nil {
-		p.line.insert(head, first, last)
-	}
-	b.stats.Accepted += int64(items - left)
-	b.stats.Sealed += int64(items - left)
-	b.stats.Batches[TriggerSize] += int64(full)
-	b.queue(p)
-	return nil, rest, left
 }
 
 // Stats returns what the batcher holds and has done, all at one instant.

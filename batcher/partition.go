@@ -48,14 +48,6 @@ func (p *partition[T]) openItems() int {
 	return p.open.items
 }
 
-// keyOf appends the identity of the caller's partition to buf. Nil without keys.
-func (b *Batcher[T]) keyOf(c *caller, buf []byte) []byte {
-	if b.only != nil {
-		return nil
-	}
-	return appendKey(buf, b.set.MetadataKeys, c.md)
-}
-
 // appendKey appends the identity of a request under the metadata keys: for each key
 // one more than the number of its values, and each value behind its length, so that
 // no two different lists of values look the same. An unset key is a 0.

@@ -62,12 +62,8 @@ type batch[T any] struct {
 // OpenTelemetry SDKs apply by default (OTEL_SPAN_LINK_COUNT_LIMIT).
 const maxLinks = 128
 
-// link adds a contributor's span, if it is recorded anywhere, to those the export
-// will be linked to.
+// link adds a contributor's span to those the export will be linked to.
 func (b *batch[T]) link(sc trace.SpanContext) {
-	if !sc.IsSampled() {
-		return
-	}
 	if len(b.links) == maxLinks {
 		b.unlinks++
 		return
@@ -80,13 +76,16 @@ type line[T any] struct {
 	front, back *batch[T]
 }
 
-func (l *line[T]) push(b *batch[T]) {
+func (l *line[T]) push(b *batch[T]) { l.append(b, b) }
+
+// append puts the chain from first to last behind all others.
+func (l *line[T]) append(first, last *batch[T]) {
 	if l.back == nil {
-		l.front = b
+		l.front = first
 	} else {
-		l.back.next = b
+		l.back.next = first
 	}
-	l.back = b
+	l.back = last
 }
 
 // insert puts the chain from first to last right behind b, which is in the line.

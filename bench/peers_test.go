@@ -1,0 +1,114 @@
+package bench
+
+import (
+	"context"
+	"sync"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/processor"
+	"go.opentelemetry.io/collector/processor/batchprocessor"
+	"go.opentelemetry.io/collector/processor/processortest"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/boundedbatch/boundedbatchprocessor"
+)
+
+// peer is one of those that are compared.
+type peer string
+
+const (
+	boundedbatch peer = "boundedbatch"
+	batch        peer = "batch"
+	// floor is the least that any batcher does: count the items, move the request
+	// under one mutex into the open batch, hand a full batch to the sink.
+	floor peer = "floor"
+	// bytes is boundedbatch while it measures the size of every batch in bytes.
+	bytes peer = "boundedbatch+bytes"
+)
+
+// create makes the processor of a peer with the given settings, by their names in YAML,
+// over its defaults. It returns its Consume method too.
+func create[T any](p peer, s *signal[T], settings map[string]any, next sinkFunc[T]) (component.Component, sinkFunc[T], error) {
+	var f processor.Factory
+	switch p {
+	case floor:
+		fl := &floorProcessor[T]{signal: s, next: next, open: s.empty(0)}
+		return fl, fl.consume, nil
+	case boundedbatch, bytes:
+		f = boundedbatchprocessor.NewFactory()
+	case batch:
+		f = batchprocessor.NewFactory()
+	}
+	cfg := f.CreateDefaultConfig()
+	if err := confmap.NewFromStringMap(settings).Unmarshal(cfg); err != nil {
+		return nil, nil, err
+	}
+	set := processortest.NewNopSettings(f.Type())
+	set.MeterProvider = meterProvider(p)
+	return s.create(f, set, cfg, next)
+}
+
+// meterProvider is a real SDK that aggregates every measurement for a reader, as in a
+// Collector. It drops the size of a batch in bytes, for both processors, because whoever
+// has it measured pays more for it than for batching. The Collector itself drops that of
+// batch at every metrics level below detailed, and knows of no other: hence the peer
+// bytes, for whom nothing is dropped.
+func meterProvider(p peer) *sdkmetric.MeterProvider {
+	options := []sdkmetric.Option{sdkmetric.WithReader(sdkmetric.NewManualReader())}
+	if p != bytes {
+		options = append(options, sdkmetric.WithView(sdkmetric.NewView(
+			sdkmetric.Instrument{Name: "otelcol_processor_*bytes"},
+			sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}},
+		)))
+	}
+	return sdkmetric.NewMeterProvider(options...)
+}
+
+// floorSize is the default send_batch_size of the other peers.
+const floorSize = 8192
+
+type floorProcessor[T any] struct {
+	signal *signal[T]
+	next   sinkFunc[T]
+
+	// mu guards everything below.
+	mu        sync.Mutex
+	open      T
+	items     int
+	resources int // in the last batch: room to make in the next one
+}
+
+func (*floorProcessor[T]) Start(context.Context, component.Host) error { return nil }
+
+func (f *floorProcessor[T]) consume(ctx context.Context, data T) error {
+	items := f.signal.items(data)
+	f.mu.Lock()
+	f.signal.move(data, f.open)
+	f.items += items
+	if f.items < floorSize {
+		f.mu.Unlock()
+		return nil
+	}
+	full := f.seal()
+	f.mu.Unlock()
+	return f.next(ctx, full)
+}
+
+// seal returns what is open and opens the next batch. Requires f.mu held.
+func (f *floorProcessor[T]) seal() T {
+	full := f.open
+	f.resources = f.signal.resources(full)
+	f.open, f.items = f.signal.empty(f.resources), 0
+	return full
+}
+
+func (f *floorProcessor[T]) Shutdown(ctx context.Context) error {
+	f.mu.Lock()
+	last, items := f.open, f.items
+	f.mu.Unlock()
+	if items == 0 {
+		return nil
+	}
+	return f.next(ctx, last)
+}

@@ -1,0 +1,101 @@
+package bench
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"os"
+	"path"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+var (
+	resultsFlag = flag.String("results", "", "write what the tests measure to this file, in the format of go test -bench")
+	commitFlag  = flag.String("commit", "unknown", "the commit to name in that file")
+)
+
+// results is where the tests write every round they measure, for benchstat; nil: nowhere.
+var results *os.File
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := 1
+	if err := openResults(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	if err := results.Close(); results != nil && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// openResults begins the file of results with what there is to know of the machine and
+// the versions.
+func openResults() (err error) {
+	if *resultsFlag == "" {
+		return nil
+	}
+	if results, err = os.Create(*resultsFlag); err != nil {
+		return err
+	}
+	fmt.Fprintf(results, "goos: %s\ngoarch: %s\ncpu: %s\ncores: %d\ngo: %s\ncommit: %s\n",
+		runtime.GOOS, runtime.GOARCH, cpuModel(), runtime.NumCPU(), runtime.Version(), *commitFlag)
+	mod, err := os.ReadFile("go.mod") // tests run in the directory of their package
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mod)) {
+		if name, version, _ := strings.Cut(strings.TrimSpace(line), " "); strings.HasSuffix(name, "/batchprocessor") || strings.HasSuffix(name, "/pdata") {
+			fmt.Fprintf(results, "%s: %s\n", path.Base(name), version)
+		}
+	}
+	fmt.Fprintf(results, "pkg: %s\n\n", "github.com/boundedbatch/boundedbatchprocessor/bench")
+	return nil
+}
+
+// cpuModel is the processor's name, where the system tells.
+func cpuModel() string {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	defer func() { _ = f.Close() }()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if key, value, found := strings.Cut(lines.Text(), ":"); found && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown"
+}
+
+// recordConsume writes one round of a comparison as a line of a benchmark.
+func recordConsume(signal string, items, producers int, p peer, requests int, c cost) {
+	per := 1 / float64(requests)
+	record("Consume/signal=%s/items=%d/producers=%d/impl=%s-%d\t%d\t%.4g ns/req\t%.4g cpu-ns/req\t%.4g allocs/req\t%.4g B/req\n",
+		signal, items, producers, p, runtime.GOMAXPROCS(0), requests,
+		float64(c.elapsed)*per, float64(c.cpu)*per, float64(c.allocs)*per, float64(c.bytes)*per)
+}
+
+// recordSplit does the same for one request that was cut.
+func recordSplit(signal string, items int, p peer, c cost) {
+	per := 1 / float64(items)
+	record("Split/signal=%s/items=%d/max=%d/impl=%s-%d\t1\t%.4g ns/item\t%.4g cpu-ns/item\n",
+		signal, items, splitAt, p, runtime.GOMAXPROCS(0), float64(c.elapsed)*per, float64(c.cpu)*per)
+}
+
+// recordAllocs does the same for a count of allocations.
+func recordAllocs(signal string, items, producers int, perBatch float64) {
+	record("Allocations/signal=%s/items=%d/producers=%d/impl=%s-%d\t1\t%.4g allocs/batch\n",
+		signal, items, producers, boundedbatch, runtime.GOMAXPROCS(0), perBatch)
+}
+
+func record(format string, args ...any) {
+	if results != nil {
+		fmt.Fprintf(results, "Benchmark"+format, args...)
+	}
+}

@@ -1,0 +1,213 @@
+package bench
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+)
+
+// cost is what a run took of the process, all goroutines together: producers, batcher,
+// exports and sink.
+type cost struct {
+	cpu     time.Duration // user and system
+	elapsed time.Duration // until the sink had everything
+	allocs  uint64
+	bytes   uint64
+}
+
+func (c *cost) add(d cost) {
+	c.cpu += d.cpu
+	c.elapsed += d.elapsed
+	c.allocs += d.allocs
+	c.bytes += d.bytes
+}
+
+// cpuTime is what the process has used so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err) // RUSAGE_SELF cannot fail
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// withoutGC runs without garbage collection but where the caller asks for it: whose
+// turn it was to pay for the garbage of all would be chance. Every run leaves a bounded
+// amount, and what a batcher allocates is reported beside its CPU.
+func withoutGC(tb testing.TB) {
+	tb.Helper()
+	percent := debug.SetGCPercent(-1)
+	tb.Cleanup(func() { debug.SetGCPercent(percent) })
+}
+
+// sink is an instant downstream that keeps its batches. Entries are resources or items,
+// whatever the case counts.
+type sink[T any] struct {
+	entries func(T) int
+
+	// mu guards everything below.
+	mu       sync.Mutex
+	batches  []T
+	arrived  int // entries
+	expected int
+	complete chan struct{} // one slot, filled once everything expected has arrived
+}
+
+func (s *sink[T]) consume(_ context.Context, data T) error {
+	n := s.entries(data)
+	s.mu.Lock()
+	s.batches = append(s.batches, data)
+	s.arrived += n
+	complete := s.arrived == s.expected
+	s.mu.Unlock()
+	if complete {
+		s.complete <- struct{}{}
+	}
+	return nil
+}
+
+// take returns the batches and forgets them.
+func (s *sink[T]) take() []T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.batches
+	s.batches, s.arrived = make([]T, 0, cap(all)), 0
+	return all
+}
+
+// rig is a peer at work between producers and a sink.
+type rig[T any] struct {
+	*signal[T]
+	name      peer
+	consume   sinkFunc[T]
+	component component.Component
+	sink      *sink[T]
+}
+
+func newRig[T any](tb testing.TB, s *signal[T], p peer, settings map[string]any, entries func(T) int) *rig[T] {
+	tb.Helper()
+	r := &rig[T]{signal: s, name: p, sink: &sink[T]{entries: entries, complete: make(chan struct{}, 1)}}
+	var err error
+	if r.component, r.consume, err = create(p, s, settings, r.sink.consume); err != nil {
+		tb.Fatalf("create %s: %v", p, err)
+	}
+	if err = r.component.Start(context.Background(), nil); err != nil {
+		tb.Fatalf("start %s: %v", p, err)
+	}
+	return r
+}
+
+// stop shuts the peer down. Everything has been taken from the sink before: whatever
+// comes now was delivered twice.
+func (r *rig[T]) stop(tb testing.TB) {
+	tb.Helper()
+	if err := r.component.Shutdown(context.Background()); err != nil {
+		tb.Fatalf("shut down %s: %v", r.name, err)
+	}
+	for _, late := range r.sink.take() {
+		tb.Errorf("%s delivered %d items more than it was given", r.name, r.items(late))
+	}
+}
+
+// patience is how long a run may take before what is missing counts as lost.
+const patience = time.Minute
+
+// run sends the requests, divided among the producers, and waits until the sink has all
+// entries. Producers do nothing else. What is not part of the work (starting the
+// producers, reading the clocks) is outside the measurement.
+func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cost) {
+	tb.Helper()
+	r.sink.mu.Lock()
+	r.sink.expected = entries
+	r.sink.mu.Unlock()
+
+	ctx := context.Background()
+	errs := make(chan error, producers)
+	begin := make(chan struct{})
+	for i := range producers {
+		own := requests[len(requests)*i/producers : len(requests)*(i+1)/producers]
+		go func() {
+			<-begin
+			for _, request := range own {
+				if err := r.consume(ctx, request); err != nil {
+					errs <- err
+					return
+				}
+			}
+		}()
+	}
+	lost := time.NewTimer(patience)
+	defer lost.Stop()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	cpu, began := cpuTime(), time.Now()
+
+	close(begin)
+	select {
+	case <-r.sink.complete:
+	case err := <-errs:
+		tb.Fatalf("%s refused a request: %v", r.name, err)
+	case <-lost.C:
+		r.sink.mu.Lock()
+		defer r.sink.mu.Unlock()
+		tb.Fatalf("%s delivered %d of %d entries in %v", r.name, r.sink.arrived, entries, patience)
+	}
+
+	c.elapsed, c.cpu = time.Since(began), cpuTime()-cpu
+	runtime.ReadMemStats(&after)
+	c.allocs, c.bytes = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
+	return c
+}
+
+// pool is requests of equal size that go through one peer after another. What a sink
+// has received becomes the requests of the next run, so that the memory is the same for
+// all and bounded.
+type pool[T any] struct {
+	*signal[T]
+	requests []T
+	items    int // in each request
+	batches  int // that all of them make, none left over
+}
+
+// A pool is large enough for a run of tens of milliseconds, which many producers must
+// share to meet each other, and small enough for a few hundred megabytes.
+const (
+	poolRequests = 100_000
+	poolItems    = 1_000_000
+)
+
+func newPool[T any](s *signal[T], items int) *pool[T] {
+	perBatch := (floorSize + items - 1) / items
+	p := &pool[T]{signal: s, items: items, batches: min(poolRequests/perBatch, poolItems/(perBatch*items))}
+	p.requests = make([]T, perBatch*p.batches)
+	for i := range p.requests {
+		p.requests[i] = s.build(items)
+	}
+	runtime.GC()
+	return p
+}
+
+// run sends all requests of the pool through r, checks that all items have arrived, and
+// makes requests of them again.
+func (p *pool[T]) run(tb testing.TB, r *rig[T], producers int) cost {
+	tb.Helper()
+	c := r.run(tb, p.requests, producers, len(p.requests))
+	arrived, n := 0, 0
+	for _, b := range r.sink.take() {
+		arrived += p.signal.items(b)
+		p.unbatch(b, func(request T) {
+			p.requests[n] = request
+			n++
+		})
+	}
+	if want := len(p.requests) * p.items; arrived != want {
+		tb.Fatalf("%s delivered %d of %d items", r.name, arrived, want)
+	}
+	return c
+}

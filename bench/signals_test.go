@@ -1,0 +1,248 @@
+package bench
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/processor"
+)
+
+// signal is what the comparisons need to know about one kind of pdata.
+type signal[T any] struct {
+	name string
+
+	// build makes a request of that many items under one resource and one scope. Its
+	// items are small: no batcher looks at what is in them.
+	build func(items int) T
+	// items counts spans, log records or data points.
+	items func(T) int
+	// resources counts the entries of the outermost level. It takes no time, so that
+	// a sink may call it while others are measured.
+	resources func(T) int
+
+	// empty makes a request without items and with room for that many resources.
+	empty func(resources int) T
+	// move appends all of src to dst and leaves src empty.
+	move func(src, dst T)
+	// unbatch makes one request again of each resource of a batch.
+	unbatch func(batch T, each func(request T))
+	// rejoin moves the items of a piece, all under one resource and one scope, behind
+	// those of a request that build has made.
+	rejoin func(piece, request T)
+
+	// create makes a processor with its public factory.
+	create func(processor.Factory, processor.Settings, component.Config, sinkFunc[T]) (component.Component, sinkFunc[T], error)
+}
+
+// sinkFunc is a Consume method.
+type sinkFunc[T any] = func(context.Context, T) error
+
+// mutates is what a sink may do to its data: keep it.
+var mutates = consumer.WithCapabilities(consumer.Capabilities{MutatesData: true})
+
+// resource fills what every request of every signal says about its origin.
+func resource(r pcommon.Resource) {
+	r.Attributes().PutStr("service.name", "checkout")
+	r.Attributes().PutStr("host.name", "node-7")
+	r.Attributes().PutInt("process.pid", 4711)
+}
+
+const (
+	scopeName = "example.com/checkout"
+	itemName  = "POST /orders"
+)
+
+var instant = pcommon.NewTimestampFromTime(time.Unix(1_700_000_000, 0))
+
+var traces = signal[ptrace.Traces]{
+	name: "traces",
+	build: func(items int) ptrace.Traces {
+		td := ptrace.NewTraces()
+		rs := td.ResourceSpans().AppendEmpty()
+		resource(rs.Resource())
+		ss := rs.ScopeSpans().AppendEmpty()
+		ss.Scope().SetName(scopeName)
+		ss.Spans().EnsureCapacity(items)
+		for i := range items {
+			s := ss.Spans().AppendEmpty()
+			s.SetName(itemName)
+			s.SetTraceID(pcommon.TraceID{1, 2, 3, byte(i >> 8), byte(i)})
+			s.SetSpanID(pcommon.SpanID{1, byte(i >> 8), byte(i)})
+			s.SetStartTimestamp(instant)
+			s.SetEndTimestamp(instant)
+		}
+		return td
+	},
+	items:     ptrace.Traces.SpanCount,
+	resources: func(td ptrace.Traces) int { return td.ResourceSpans().Len() },
+	empty: func(resources int) ptrace.Traces {
+		td := ptrace.NewTraces()
+		td.ResourceSpans().EnsureCapacity(resources)
+		return td
+	},
+	move: func(src, dst ptrace.Traces) { src.ResourceSpans().MoveAndAppendTo(dst.ResourceSpans()) },
+	unbatch: func(batch ptrace.Traces, each func(ptrace.Traces)) {
+		for _, rs := range batch.ResourceSpans().All() {
+			td := ptrace.NewTraces()
+			rs.MoveTo(td.ResourceSpans().AppendEmpty())
+			each(td)
+		}
+	},
+	rejoin: func(piece, request ptrace.Traces) {
+		spansOf(piece).MoveAndAppendTo(spansOf(request))
+	},
+	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next sinkFunc[ptrace.Traces]) (component.Component, sinkFunc[ptrace.Traces], error) {
+		sink, err := consumer.NewTraces(next, mutates)
+		if err != nil {
+			return nil, nil, err
+		}
+		p, err := f.CreateTraces(context.Background(), set, cfg, sink)
+		if err != nil {
+			return nil, nil, err
+		}
+		return p, p.ConsumeTraces, nil
+	},
+}
+
+func spansOf(td ptrace.Traces) ptrace.SpanSlice {
+	return td.ResourceSpans().At(0).ScopeSpans().At(0).Spans()
+}
+
+var logs = signal[plog.Logs]{
+	name: "logs",
+	build: func(items int) plog.Logs {
+		ld := plog.NewLogs()
+		rl := ld.ResourceLogs().AppendEmpty()
+		resource(rl.Resource())
+		sl := rl.ScopeLogs().AppendEmpty()
+		sl.Scope().SetName(scopeName)
+		sl.LogRecords().EnsureCapacity(items)
+		for range items {
+			lr := sl.LogRecords().AppendEmpty()
+			lr.SetTimestamp(instant)
+			lr.SetSeverityNumber(plog.SeverityNumberInfo)
+			lr.Body().SetStr(itemName)
+		}
+		return ld
+	},
+	items:     plog.Logs.LogRecordCount,
+	resources: func(ld plog.Logs) int { return ld.ResourceLogs().Len() },
+	empty: func(resources int) plog.Logs {
+		ld := plog.NewLogs()
+		ld.ResourceLogs().EnsureCapacity(resources)
+		return ld
+	},
+	move: func(src, dst plog.Logs) { src.ResourceLogs().MoveAndAppendTo(dst.ResourceLogs()) },
+	unbatch: func(batch plog.Logs, each func(plog.Logs)) {
+		for _, rl := range batch.ResourceLogs().All() {
+			ld := plog.NewLogs()
+			rl.MoveTo(ld.ResourceLogs().AppendEmpty())
+			each(ld)
+		}
+	},
+	rejoin: func(piece, request plog.Logs) {
+		recordsOf(piece).MoveAndAppendTo(recordsOf(request))
+	},
+	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next sinkFunc[plog.Logs]) (component.Component, sinkFunc[plog.Logs], error) {
+		sink, err := consumer.NewLogs(next, mutates)
+		if err != nil {
+			return nil, nil, err
+		}
+		p, err := f.CreateLogs(context.Background(), set, cfg, sink)
+		if err != nil {
+			return nil, nil, err
+		}
+		return p, p.ConsumeLogs, nil
+	},
+}
+
+func recordsOf(ld plog.Logs) plog.LogRecordSlice {
+	return ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords()
+}
+
+// pointsPerMetric is how the data points of a request are spread over its metrics.
+const pointsPerMetric = 5
+
+var metrics = signal[pmetric.Metrics]{
+	name: "metrics",
+	build: func(items int) pmetric.Metrics {
+		md := pmetric.NewMetrics()
+		rm := md.ResourceMetrics().AppendEmpty()
+		resource(rm.Resource())
+		sm := rm.ScopeMetrics().AppendEmpty()
+		sm.Scope().SetName(scopeName)
+		for first := 0; first < items; first += pointsPerMetric {
+			m := sm.Metrics().AppendEmpty()
+			m.SetName("orders." + strconv.Itoa(first/pointsPerMetric))
+			m.SetUnit("{order}")
+			sum := m.SetEmptySum()
+			sum.SetIsMonotonic(true)
+			sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+			for range min(pointsPerMetric, items-first) {
+				p := sum.DataPoints().AppendEmpty()
+				p.SetStartTimestamp(instant)
+				p.SetTimestamp(instant)
+				p.SetIntValue(int64(first))
+			}
+		}
+		return md
+	},
+	items:     pmetric.Metrics.DataPointCount,
+	resources: func(md pmetric.Metrics) int { return md.ResourceMetrics().Len() },
+	empty: func(resources int) pmetric.Metrics {
+		md := pmetric.NewMetrics()
+		md.ResourceMetrics().EnsureCapacity(resources)
+		return md
+	},
+	move: func(src, dst pmetric.Metrics) { src.ResourceMetrics().MoveAndAppendTo(dst.ResourceMetrics()) },
+	unbatch: func(batch pmetric.Metrics, each func(pmetric.Metrics)) {
+		for _, rm := range batch.ResourceMetrics().All() {
+			md := pmetric.NewMetrics()
+			rm.MoveTo(md.ResourceMetrics().AppendEmpty())
+			each(md)
+		}
+	},
+	// A metric that was cut comes back as two of the same name: the next run has that
+	// many more metrics, as many for every batcher.
+	rejoin: func(piece, request pmetric.Metrics) {
+		metricsOf(piece).MoveAndAppendTo(metricsOf(request))
+	},
+	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next sinkFunc[pmetric.Metrics]) (component.Component, sinkFunc[pmetric.Metrics], error) {
+		sink, err := consumer.NewMetrics(next, mutates)
+		if err != nil {
+			return nil, nil, err
+		}
+		p, err := f.CreateMetrics(context.Background(), set, cfg, sink)
+		if err != nil {
+			return nil, nil, err
+		}
+		return p, p.ConsumeMetrics, nil
+	},
+}
+
+func metricsOf(md pmetric.Metrics) pmetric.MetricSlice {
+	return md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics()
+}
+
+// anySignal is a signal whatever its type of pdata.
+type anySignal interface {
+	String() string
+	benchmarkConsume(b *testing.B, p peer, items, producers int)
+	benchmarkSplit(b *testing.B, p peer, items int)
+	compareConsume(t *testing.T, items int, producers []int) []comparison
+	compareSplit(t *testing.T, sizes []int) []split
+	allocsPerBatch(t *testing.T, items, producers int) float64
+}
+
+// all is every signal.
+var all = []anySignal{&traces, &logs, &metrics}
+
+func (s *signal[T]) String() string { return s.name }
