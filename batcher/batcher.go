@@ -188,9 +188,9 @@ func (b *Batcher[T]) callerOf(ctx context.Context) (c caller) {
 func (b *Batcher[T]) closed(ended error, items int) *refusal {
 	switch {
 	case b.state == stateNew:
-		return &refusal{RefusedShutdown, ErrNotStarted}
+		return &refusal{cause: RefusedShutdown, err: ErrNotStarted}
 	case b.state != stateRunning:
-		return &refusal{RefusedShutdown, ErrShutdown}
+		return &refusal{cause: RefusedShutdown, err: ErrShutdown}
 	case ended != nil:
 		return canceled(ended, items)
 	}

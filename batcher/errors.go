@@ -92,21 +92,22 @@ func failedCause(ctx context.Context, err error) FailedCause {
 type refusal struct {
 	cause RefusedCause
 	err   error
+	ended error // the error of the caller's context, if that is the cause
 }
 
 // canceled is the refusal of a caller whose context has ended.
 func canceled(ended error, items int) *refusal {
-	return &refusal{RefusedCanceled, fmt.Errorf("request of %d items refused: %w", items, ended)}
+	return &refusal{RefusedCanceled, fmt.Errorf("request of %d items refused: %w", items, ended), ended}
 }
 
 // overflow is the refusal of a request for which there is no room now.
 func overflow(items, held, capacity int) *refusal {
-	return &refusal{RefusedOverflow, fmt.Errorf("%w: %d of %d items are held, %d more do not fit", ErrOverflow, held, capacity, items)}
+	return &refusal{cause: RefusedOverflow, err: fmt.Errorf("%w: %d of %d items are held, %d more do not fit", ErrOverflow, held, capacity, items)}
 }
 
 // tooLarge is the refusal of a request for which there will never be room.
 func tooLarge(items, capacity int) *refusal {
-	return &refusal{RefusedTooLarge, consumererror.NewPermanent(
+	return &refusal{cause: RefusedTooLarge, err: consumererror.NewPermanent(
 		fmt.Errorf("%w: %d items exceed %d and block_on_overflow is off", ErrTooLarge, items, capacity))}
 }
 

@@ -34,8 +34,8 @@ func TestRefusalsAndTheirMarks(t *testing.T) {
 			canceled(context.DeadlineExceeded, 3), "canceled", false, context.DeadlineExceeded,
 			"request of 3 items refused: context deadline exceeded",
 		},
-		{&refusal{RefusedShutdown, ErrShutdown}, "shutdown", false, ErrShutdown, "shutting down"},
-		{&refusal{RefusedShutdown, ErrNotStarted}, "shutdown", false, ErrNotStarted, "not started"},
+		{&refusal{cause: RefusedShutdown, err: ErrShutdown}, "shutdown", false, ErrShutdown, "shutting down"},
+		{&refusal{cause: RefusedShutdown, err: ErrNotStarted}, "shutdown", false, ErrNotStarted, "not started"},
 	} {
 		require.Equal(t, c.cause, c.refusal.cause.String())
 		require.Equal(t, c.permanent, consumererror.IsPermanent(c.refusal.err))

@@ -70,7 +70,11 @@ func (b *Batcher[T]) undo(run chain[T], dst T) {
 // that were not accepted.
 func (b *Batcher[T]) partly(r *refusal, items int, rest T) error {
 	refused := b.signal.Items(rest)
-	err := fmt.Errorf("%d of %d items were not accepted: %w", refused, items, b.refuse(r, refused))
+	err := b.refuse(r, refused)
+	if r.ended != nil {
+		err = r.ended // the other words are about a piece
+	}
+	err = fmt.Errorf("%d of %d items were not accepted: %w", refused, items, err)
 	return b.signal.Partial(err, rest)
 }
 
@@ -103,7 +107,7 @@ func (b *Batcher[T]) fill(c *caller, p *partition[T], data T, items int) (*refus
 		b.undo(run, all)
 		b.signal.Move(rest, all)
 		b.release(items) // nobody waits any more
-		return &refusal{RefusedShutdown, ErrShutdown}, all, items
+		return &refusal{cause: RefusedShutdown, err: ErrShutdown}, all, items
 	}
 	b.signal.Move(top, head.data)
 	head.items += room

@@ -74,8 +74,8 @@ func (s *Settings) Validate() error {
 		s.QueueSize, max(1, s.SendBatchSize))
 	reject(s.MaxConcurrentExports < 1,
 		"max_concurrent_exports: %d is too small; accepted are 1 and more", s.MaxConcurrentExports)
-	reject(s.MaxConcurrentExportsPerPartition < 0 || s.MaxConcurrentExportsPerPartition > s.MaxConcurrentExports,
-		"max_concurrent_exports_per_partition: %d is out of range; accepted are 0 (no limit of its own) to max_concurrent_exports (%d)",
+	reject(s.MaxConcurrentExportsPerPartition < 0 || s.MaxConcurrentExportsPerPartition > max(s.MaxConcurrentExports, 0),
+		"max_concurrent_exports_per_partition: %d is out of range; accepted are 0 (the default) to max_concurrent_exports (%d)",
 		s.MaxConcurrentExportsPerPartition, s.MaxConcurrentExports)
 	reject(s.ExportTimeout < 0, "export_timeout: %v is negative; accepted are 0 (none) and more", s.ExportTimeout)
 	reject(s.ShutdownTimeout < 0, "shutdown_timeout: %v is negative; accepted are 0 (none) and more", s.ShutdownTimeout)

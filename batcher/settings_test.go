@@ -28,10 +28,10 @@ func TestSettingsThatCannotWorkAreRejected(t *testing.T) {
 			s.QueueSize, s.SendBatchSize = 0, 0
 		},
 		"max_concurrent_exports: 0 is too small; accepted are 1 and more": func(s *batcher.Settings) { s.MaxConcurrentExports = 0 },
-		"max_concurrent_exports_per_partition: 3 is out of range; accepted are 0 (no limit of its own) to max_concurrent_exports (2)": func(s *batcher.Settings) {
+		"max_concurrent_exports_per_partition: 3 is out of range; accepted are 0 (the default) to max_concurrent_exports (2)": func(s *batcher.Settings) {
 			s.MaxConcurrentExportsPerPartition = 3
 		},
-		"max_concurrent_exports_per_partition: -1 is out of range; accepted are 0 (no limit of its own) to max_concurrent_exports (2)": func(s *batcher.Settings) {
+		"max_concurrent_exports_per_partition: -1 is out of range; accepted are 0 (the default) to max_concurrent_exports (2)": func(s *batcher.Settings) {
 			s.MaxConcurrentExportsPerPartition = -1
 		},
 		"export_timeout: -1s is negative; accepted are 0 (none) and more":   func(s *batcher.Settings) { s.ExportTimeout = -time.Second },

@@ -1,0 +1,246 @@
+package boundedbatchprocessor
+
+import (
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+)
+
+func TestDefaultsAreThoseOfTheContract(t *testing.T) {
+	require.Equal(t, &Config{
+		Timeout:                          200 * time.Millisecond,
+		SendBatchSize:                    8192,
+		SendBatchMaxSize:                 0,
+		MetadataKeys:                     nil,
+		MetadataCardinalityLimit:         1000,
+		QueueSize:                        98304,
+		BlockOnOverflow:                  true,
+		MaxConcurrentExports:             10,
+		MaxConcurrentExportsPerPartition: 0,
+		ExportTimeout:                    0,
+		ShutdownTimeout:                  30 * time.Second,
+	}, NewFactory().CreateDefaultConfig())
+	require.NoError(t, confmap.Validate(NewFactory().CreateDefaultConfig()))
+}
+
+func TestEmptyConfigurationIsTheDefault(t *testing.T) {
+	cfg, err := decode(confmap.New())
+	require.NoError(t, err)
+	require.Equal(t, createDefaultConfig(), cfg)
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "config.yaml"))
+	require.NoError(t, err)
+	cfg, err := decode(conf)
+	require.NoError(t, err)
+	require.Equal(t, &Config{
+		Timeout:                          5 * time.Second,
+		SendBatchSize:                    1000,
+		SendBatchMaxSize:                 2000,
+		MetadataKeys:                     []string{"tenant", "X-Project"},
+		MetadataCardinalityLimit:         50,
+		QueueSize:                        30000,
+		BlockOnOverflow:                  false,
+		MaxConcurrentExports:             8,
+		MaxConcurrentExportsPerPartition: 4,
+		ExportTimeout:                    20 * time.Second,
+		ShutdownTimeout:                  90 * time.Second,
+	}, cfg)
+
+	for key, field := range keys() {
+		require.True(t, conf.IsSet(key), "testdata/config.yaml does not set %s", key)
+		is, byDefault := field(cfg).Interface(), field(createDefaultConfig().(*Config)).Interface()
+		require.NotEqual(t, byDefault, is, "testdata/config.yaml sets %s to its default", key)
+	}
+}
+
+// TestKeysOfTheBatchProcessorKeepTheirMeaning reads what people have under batch:
+// today, numbers without unit among it where they are unambiguous.
+func TestKeysOfTheBatchProcessorKeepTheirMeaning(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		conf map[string]any
+		want func(*Config)
+	}{
+		{"size and timeout", map[string]any{"timeout": "10s", "send_batch_size": 512, "send_batch_max_size": 1024}, func(cfg *Config) {
+			cfg.Timeout, cfg.SendBatchSize, cfg.SendBatchMaxSize = 10*time.Second, 512, 1024
+		}},
+		{"zero needs no unit", map[string]any{"timeout": 0}, func(cfg *Config) { cfg.Timeout = 0 }},
+		{"zero with a unit", map[string]any{"timeout": "0s"}, func(cfg *Config) { cfg.Timeout = 0 }},
+		{"every request at once", map[string]any{"send_batch_size": 0}, func(cfg *Config) { cfg.SendBatchSize = 0 }},
+		{"a limit equal to the size", map[string]any{"send_batch_max_size": 8192}, func(cfg *Config) { cfg.SendBatchMaxSize = 8192 }},
+		{"tenants without limit", map[string]any{"metadata_keys": []any{"tenant"}, "metadata_cardinality_limit": 0}, func(cfg *Config) {
+			cfg.MetadataKeys, cfg.MetadataCardinalityLimit = []string{"tenant"}, 0
+		}},
+		{"keys separated by commas", map[string]any{"metadata_keys": "tenant,project"}, func(cfg *Config) {
+			cfg.MetadataKeys = []string{"tenant", "project"}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := createDefaultConfig().(*Config)
+			c.want(want)
+			got, err := decode(confmap.NewFromStringMap(c.conf))
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+// rejection is what an error must tell about one wrong key.
+type rejection struct {
+	key, value string
+	accepted   string // a part of what the error says would be accepted
+}
+
+// rejected has an entry for each file in testdata/rejected.
+var rejected = map[string][]rejection{
+	"negative_timeout":                              {{"timeout", "-1s", "accepted are 0 and more"}},
+	"negative_send_batch_size":                      {{"send_batch_size", "-1", "accepted are 0 and more"}},
+	"negative_send_batch_max_size":                  {{"send_batch_max_size", "-1", "accepted are 0 (no limit) and 8192 or more"}},
+	"max_below_size":                                {{"send_batch_max_size", "199", "accepted are 0 (no limit) and 200 or more"}},
+	"max_below_default_size":                        {{"send_batch_max_size", "1000", "accepted are 0 (no limit) and 8192 or more"}},
+	"empty_metadata_key":                            {{"metadata_keys::1", "empty", "accepted are names of client metadata"}},
+	"duplicate_metadata_key":                        {{"metadata_keys::2", `"Tenant" is already listed at 0`, "each key once, whatever its case"}},
+	"negative_metadata_cardinality_limit":           {{"metadata_cardinality_limit", "-5", "accepted are 0 (no limit) and more"}},
+	"negative_queue_size":                           {{"queue_size", "-1", "accepted are 8192 (the greater of 1 and send_batch_size) and more"}},
+	"zero_queue_size":                               {{"queue_size", "0", "accepted are 1 (the greater of 1 and send_batch_size) and more"}},
+	"queue_below_size":                              {{"queue_size", "199", "accepted are 200 (the greater of 1 and send_batch_size) and more"}},
+	"queue_below_default_size":                      {{"queue_size", "2000", "accepted are 8192 (the greater of 1 and send_batch_size) and more"}},
+	"negative_max_concurrent_exports":               {{"max_concurrent_exports", "-3", "accepted are 1 and more"}},
+	"zero_max_concurrent_exports":                   {{"max_concurrent_exports", "0", "accepted are 1 and more"}},
+	"negative_max_concurrent_exports_per_partition": {{"max_concurrent_exports_per_partition", "-1", "to max_concurrent_exports (10)"}},
+	"per_partition_above_all":                       {{"max_concurrent_exports_per_partition", "5", "to max_concurrent_exports (4)"}},
+	"per_partition_above_default":                   {{"max_concurrent_exports_per_partition", "11", "to max_concurrent_exports (10)"}},
+	"negative_export_timeout":                       {{"export_timeout", "-20ms", "accepted are 0 (none) and more"}},
+	"negative_shutdown_timeout":                     {{"shutdown_timeout", "-1h", "accepted are 0 (none) and more"}},
+	"several": {
+		{"timeout", "-2s", "accepted are 0 and more"},
+		{"send_batch_max_size", "50", "accepted are 0 (no limit) and 100 or more"},
+		{"queue_size", "70", "accepted are 100 (the greater of 1 and send_batch_size) and more"},
+		{"max_concurrent_exports", "0", "accepted are 1 and more"},
+		{"export_timeout", "-3s", "accepted are 0 (none) and more"},
+		{"metadata_keys::1", `"A" is already listed at 0`, "each key once"},
+		{"metadata_keys::2", "empty", "accepted are names of client metadata"},
+	},
+
+	"unknown_key":                  {{"send_batch_maxsize", "5", "send_batch_max_size"}},
+	"unknown_key_case":             {{"Timeout", "3s", "timeout"}},
+	"unknown_resource_keys":        {{"resource_keys", "service.name", "metadata_keys"}},
+	"unknown_send_batch_max_bytes": {{"send_batch_max_bytes", "4194304", "send_batch_max_size"}},
+	"unknown_memory_limit":         {{"memory_limit", "1073741824", "queue_size"}},
+	"unknown_wait_for_result":      {{"wait_for_result", "true", "block_on_overflow"}},
+	"unknown_flush_when_idle":      {{"flush_when_idle", "true", "block_on_overflow"}},
+	"unknown_retry_on_failure":     {{"retry_on_failure", "enabled", "export_timeout"}},
+	"unknown_merge_resources":      {{"merge_resources", "true", "block_on_overflow"}},
+
+	"duration_without_unit":        {{"timeout", "5", "duration"}},
+	"duration_without_unit_quoted": {{"timeout", "5", "duration"}},
+	"duration_with_unknown_unit":   {{"export_timeout", "5 parsecs", "duration"}},
+	"duration_bool":                {{"shutdown_timeout", "true", "duration"}},
+	"duration_list":                {{"timeout", "1s", "duration"}},
+	"int_string":                   {{"send_batch_size", "many", "int"}},
+	"int_quoted":                   {{"queue_size", "98304", "int"}},
+	"int_fraction":                 {{"send_batch_size", "1.5", "int"}},
+	"int_beyond_range":             {{"queue_size", "100000000000000000000", "int"}},
+	"int_bool":                     {{"max_concurrent_exports", "true", "int"}},
+	"bool_word":                    {{"block_on_overflow", "yes", "bool"}},
+	"bool_number":                  {{"block_on_overflow", "1", "bool"}},
+	"list_map":                     {{"metadata_keys", "tenant", "list"}},
+	"list_number":                  {{"metadata_keys", "7", "list"}},
+	"list_of_numbers":              {{"metadata_keys", "7", "string"}},
+	"several_types": {
+		{"timeout", "soon", "duration"},
+		{"queue_size", "large", "int"},
+		{"memory_limit", "5", "queue_size"},
+	},
+}
+
+func TestRejectedConfigurationNamesKeyValueAndWhatWouldBeAccepted(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "rejected", "*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	found := make(map[string]bool)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		found[name] = true
+		t.Run(name, func(t *testing.T) {
+			want := rejected[name]
+			require.NotEmpty(t, want, "testdata/rejected has a file that the table lacks")
+			conf, err := confmaptest.LoadConf(file)
+			require.NoError(t, err)
+			_, err = decode(conf)
+			require.Error(t, err)
+
+			complaints := complaintsOf(err)
+			assert.Len(t, complaints, len(want), "one complaint for each wrong key:\n%v", err)
+			for _, w := range want {
+				i := indexOf(complaints, w.key)
+				if !assert.GreaterOrEqual(t, i, 0, "nothing about the key %s:\n%v", w.key, err) {
+					continue
+				}
+				assert.Contains(t, complaints[i], w.value, "the value")
+				assert.Contains(t, strings.ToLower(complaints[i]), strings.ToLower(w.accepted), "what would be accepted")
+			}
+		})
+	}
+	for name := range rejected {
+		assert.True(t, found[name], "the table has an entry without a file: testdata/rejected/%s.yaml", name)
+	}
+}
+
+// complaintsOf takes an error apart into its lines, without what the Collector puts
+// before them: a heading, and two quotes with nothing in them for the configuration
+// as a whole.
+func complaintsOf(err error) (complaints []string) {
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "'' ")
+		if line != "" && line != "decoding failed due to the following error(s):" {
+			complaints = append(complaints, line)
+		}
+	}
+	return complaints
+}
+
+// indexOf finds the complaint that begins with key, or has it in the quotes that the
+// Collector's decoder uses. -1 if there is none.
+func indexOf(complaints []string, key string) int {
+	for i, c := range complaints {
+		if strings.HasPrefix(c, key+":") || strings.HasPrefix(c, "'"+key+"'") {
+			return i
+		}
+	}
+	return -1
+}
+
+// decode reads a configuration as the Collector does: over the defaults, then
+// validated.
+func decode(conf *confmap.Conf) (*Config, error) {
+	cfg := NewFactory().CreateDefaultConfig()
+	if err := conf.Unmarshal(&cfg); err != nil {
+		return nil, err
+	}
+	if err := confmap.Validate(cfg); err != nil {
+		return nil, err
+	}
+	return cfg.(*Config), nil
+}
+
+// keys returns every configuration key with its field.
+func keys() map[string]func(*Config) reflect.Value {
+	all := make(map[string]func(*Config) reflect.Value)
+	of := reflect.TypeFor[Config]()
+	for i := range of.NumField() {
+		if key := of.Field(i).Tag.Get("mapstructure"); key != "" {
+			all[key] = func(cfg *Config) reflect.Value { return reflect.ValueOf(cfg).Elem().Field(i) }
+		}
+	}
+	return all
+}
