@@ -21,7 +21,7 @@ import (
 type boundedBatch[T any] struct {
 	batcher   *batcher.Batcher[T]
 	telemetry *telemetry
-	cfg       *Config
+	set       batcher.Settings
 	logger    *zap.Logger
 }
 
@@ -45,7 +45,7 @@ func newProcessor[T any](
 	if err != nil {
 		return nil, err
 	}
-	return &boundedBatch[T]{batcher: b, telemetry: tel, cfg: cfg, logger: set.Logger}, nil
+	return &boundedBatch[T]{batcher: b, telemetry: tel, set: engine, logger: set.Logger}, nil
 }
 
 // Capabilities implements consumer.Consumer. Items are moved out of a request, so
@@ -56,11 +56,11 @@ func (p *boundedBatch[T]) Capabilities() consumer.Capabilities {
 
 // Start implements component.Component.
 func (p *boundedBatch[T]) Start(context.Context, component.Host) error {
-	if err := p.telemetry.observe(p.batcher.Stats); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
 	if err := p.batcher.Start(); err != nil {
 		return err
+	}
+	if err := p.telemetry.observe(p.batcher.Stats); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
 	}
 	p.logger.Info("Batching within bounds", p.guarantees()...)
 	return nil
@@ -68,9 +68,7 @@ func (p *boundedBatch[T]) Start(context.Context, component.Host) error {
 
 // Shutdown implements component.Component.
 func (p *boundedBatch[T]) Shutdown(ctx context.Context) error {
-	err := p.batcher.Shutdown(ctx)
-	p.telemetry.shutdown()
-	return err
+	return p.batcher.Shutdown(ctx)
 }
 
 // guarantees is what the configuration promises, for the log line at start.
@@ -82,12 +80,13 @@ func (p *boundedBatch[T]) guarantees() []zap.Field {
 		return limited
 	}
 	return []zap.Field{
-		zap.Int("most_items_held", p.cfg.QueueSize),
+		zap.Int("most_items_held", p.set.QueueSize),
 		zap.String("most_bytes_held", "no limit"),
-		zap.Duration("longest_added_latency_while_slots_are_free", p.cfg.Timeout),
-		zap.Int("exports_at_once", p.cfg.MaxConcurrentExports),
-		none(p.cfg.SendBatchMaxSize == 0, zap.Int("most_items_in_a_batch", p.cfg.SendBatchMaxSize)),
-		none(p.cfg.ShutdownTimeout == 0, zap.Duration("longest_shutdown", p.cfg.ShutdownTimeout)),
+		zap.Duration("longest_added_latency_while_slots_are_free", p.set.Timeout),
+		zap.Int("exports_at_once", p.set.MaxConcurrentExports),
+		none(p.set.MaxConcurrentExportsPerPartition == 0, zap.Int("exports_at_once_per_partition", p.set.MaxConcurrentExportsPerPartition)),
+		none(p.set.SendBatchMaxSize == 0, zap.Int("most_items_in_a_batch", p.set.SendBatchMaxSize)),
+		none(p.set.ShutdownTimeout == 0, zap.Duration("longest_shutdown", p.set.ShutdownTimeout)),
 	}
 }
 

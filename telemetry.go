@@ -2,6 +2,7 @@ package boundedbatchprocessor
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/processor"
@@ -20,8 +21,13 @@ type telemetry struct {
 	attrs    []attribute.KeyValue
 	recorded []metric.RecordOption // attrs, made once: a batch must not pay for it
 	failures *failureLog
-	counts   metric.Registration // set by observe
+	measured atomic.Int64 // when a batch was last measured, in nanoseconds since 1970
 }
+
+// measureInterval is how often at most a batch is measured in bytes. That walks the
+// whole batch and takes several times the CPU of batching it, and a Collector cannot be
+// told to leave the metric out unless its metrics level is detailed.
+const measureInterval = time.Second
 
 func newTelemetry(set processor.Settings, signal string) (*telemetry, error) {
 	builder, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
@@ -59,7 +65,9 @@ func (t *telemetry) observe(stats func() batcher.Stats) (err error) {
 	states := by("state", "pending", "sealed", "in_flight")
 
 	b := t.builder
-	t.counts, err = t.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	// Never unregistered: a Collector collects once more after the shutdown, and only then
+	// can see what that delivered and lost. The callback goes with the meter provider.
+	_, err = t.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		s := stats()
 		each := func(of metric.Int64Observable, options []metric.ObserveOption, values ...int64) {
 			for i, v := range values {
@@ -99,14 +107,6 @@ func names[E interface {
 	return all
 }
 
-// shutdown ends the reports. Safe without observe.
-func (t *telemetry) shutdown() {
-	if t.counts != nil {
-		_ = t.counts.Unregister() // fails only for a meter of another SDK
-	}
-	t.builder.Shutdown()
-}
-
 // AdmissionWaited implements batcher.Observer.
 func (t *telemetry) AdmissionWaited(wait time.Duration) {
 	t.builder.ProcessorBoundedbatchAdmissionWait.Record(context.Background(), wait.Seconds(), t.recorded...)
@@ -119,7 +119,11 @@ func (t *telemetry) Ticked(late time.Duration) {
 
 // MeasuresBytes implements batcher.Observer.
 func (t *telemetry) MeasuresBytes() bool {
-	return t.builder.ProcessorBoundedbatchBatchBytes.Enabled(context.Background())
+	if !t.builder.ProcessorBoundedbatchBatchBytes.Enabled(context.Background()) {
+		return false
+	}
+	last, now := t.measured.Load(), time.Now().UnixNano()
+	return now-last >= int64(measureInterval) && t.measured.CompareAndSwap(last, now)
 }
 
 // ExportStarted implements batcher.Observer.

@@ -1,0 +1,801 @@
+package boundedbatchprocessor
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
+	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
+	"github.com/boundedbatch/boundedbatchprocessor/internal/metadatatest"
+)
+
+func TestHeldItemsAreCountedByState(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		g := newGate()
+		cfg := testConfig()
+		cfg.MaxConcurrentExports, cfg.MaxConcurrentExportsPerPartition = 1, 1
+		r := started(t, cfg, g.held)
+
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", nil), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchCapacityItems(t.T, r.tel, r.total(100), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchLivePartitions(t.T, r.tel, r.total(0), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchExportsInFlight(t.T, r.tel, r.total(0), ignoring...)
+
+		for _, items := range []int{11, 12, 13, 4} {
+			r.send(items)
+		}
+		synctest.Wait()
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", counts{"in_flight": 11, "sealed": 25, "pending": 4}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(40), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(0), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchExportsInFlight(t.T, r.tel, r.total(1), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchLivePartitions(t.T, r.tel, r.total(1), ignoring...)
+
+		g.open()
+		synctest.Wait()
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", counts{"pending": 4}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(36), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchExportsInFlight(t.T, r.tel, r.total(0), ignoring...)
+
+		time.Sleep(time.Minute)
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", nil), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(40), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(40), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchLivePartitions(t.T, r.tel, r.total(0), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchCapacityItems(t.T, r.tel, r.total(100), ignoring...)
+	})
+}
+
+func TestRefusedItemsAreCountedByCause(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		g := newGate()
+		cfg := testConfig()
+		cfg.BlockOnOverflow = false
+		r := newRig(t, cfg, g.held)
+		require.Error(t, r.try(context.Background(), 1)) // before the start
+		r.start()
+		r.send(95)
+		require.Error(t, r.try(context.Background(), 6))
+		require.Error(t, r.try(context.Background(), 7))
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		require.Error(t, r.try(ended, 2))
+		require.Error(t, r.try(context.Background(), 250))
+		require.NoError(t, r.try(context.Background(), 0))
+
+		down := make(chan error, 1)
+		go func() { down <- r.Shutdown(context.Background()) }()
+		synctest.Wait()
+		require.Error(t, r.try(context.Background(), 20))
+		metadatatest.AssertEqualProcessorBoundedbatchRefusedItems(t.T, r.tel,
+			r.by("refused_cause", counts{"overflow": 13, "canceled": 2, "too_large": 250, "shutdown": 21}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(95), ignoring...)
+		g.open()
+		require.NoError(t, <-down)
+	})
+}
+
+func TestRestOfARequestCutShortIsCountedAsRefused(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		g := newGate()
+		r := started(t, testConfig(), g.held)
+		r.send(30)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		err := r.try(ctx, 155)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		ids, _, _ := r.rest(err)
+		rest := int64(len(ids))
+		require.Less(t, rest, int64(155))
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(185-rest), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchRefusedItems(t.T, r.tel, r.by("refused_cause", counts{"canceled": rest}), ignoring...)
+		g.open()
+	})
+}
+
+func TestFailedItemsAreCountedByCause(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		cfg := testConfig()
+		cfg.SendBatchSize = 0
+		cfg.ExportTimeout = 2 * time.Second
+		cfg.MaxConcurrentExports, cfg.MaxConcurrentExportsPerPartition = 1, 1
+		never := newGate()
+		r := started(t, cfg, func(b batchertest.Batch) error {
+			switch b.Number {
+			case 0:
+				return consumererror.NewPermanent(errRefused)
+			case 1:
+				return errRefused
+			case 2:
+				return never.held(b)
+			case 3: // the time is over, but downstream has a better reason
+				_ = never.held(b)
+				return consumererror.NewPermanent(errRefused)
+			default:
+				return nil
+			}
+		})
+		for _, items := range []int{1, 2, 4, 8, 16} {
+			r.send(items)
+		}
+		time.Sleep(time.Minute)
+		metadatatest.AssertEqualProcessorBoundedbatchFailedItems(t.T, r.tel,
+			r.by("failed_cause", counts{"permanent": 9, "retryable": 2, "timeout": 4}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(31), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(16), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", nil), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchExportDuration(t.T, r.tel,
+			histogram(r, "export_duration", 0.0, 0, 2, 2, 0), ignoring...)
+	})
+}
+
+// TestDroppedItemsAreCountedWhileShuttingDown: 11 items hang in an export, 14 are
+// sealed. At 19 of 20 seconds the sealed ones are given up; the export has a last
+// second to return.
+func TestDroppedItemsAreCountedWhileShuttingDown(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		g := newGate()
+		cfg := testConfig()
+		cfg.MaxConcurrentExports, cfg.MaxConcurrentExportsPerPartition = 1, 1
+		cfg.ShutdownTimeout = 20 * time.Second
+		r := started(t, cfg, g.stuck)
+		r.send(11)
+		r.send(14)
+		down := make(chan error, 1)
+		go func() { down <- r.Shutdown(context.Background()) }()
+		time.Sleep(19*time.Second - 1)
+		metadatatest.AssertEqualProcessorBoundedbatchDroppedItems(t.T, r.tel, r.by("dropped_cause", nil), ignoring...)
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		metadatatest.AssertEqualProcessorBoundedbatchDroppedItems(t.T, r.tel, r.by("dropped_cause", counts{"shutdown": 14}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", counts{"in_flight": 11}), ignoring...)
+		require.Error(t, <-down)
+		g.open()
+	})
+}
+
+// TestCountsAreStillReportedAfterShutdown: the Collector shuts its pipelines down
+// before its telemetry, whose last collection is the only one that can tell what the
+// shutdown delivered and what it lost.
+func TestCountsAreStillReportedAfterShutdown(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		g := newGate()
+		cfg := testConfig()
+		cfg.MaxConcurrentExports, cfg.MaxConcurrentExportsPerPartition = 1, 1
+		r := started(t, cfg, func(b batchertest.Batch) error {
+			if b.Number == 0 {
+				return nil
+			}
+			return g.stuck(b)
+		})
+		r.send(10)
+		synctest.Wait()
+		r.send(11)
+		r.send(14)
+		require.ErrorContains(t, r.Shutdown(context.Background()), "25 items were not delivered")
+		defer g.open()
+		if _, err := r.tel.GetMetric(prefix + "dropped_items"); err != nil {
+			t.Fatal("nothing is reported after the shutdown:", err)
+		}
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(35), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(10), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDroppedItems(t.T, r.tel, r.by("dropped_cause", counts{"shutdown": 25}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", nil), ignoring...)
+	})
+}
+
+func TestBatchesAreCountedByTrigger(t *testing.T) {
+	for _, c := range []struct {
+		trigger string
+		items   []int // in the batches of that trigger
+		cause   func(t signalTest) *rig
+	}{
+		{"size", []int{10, 12}, func(t signalTest) *rig {
+			r := started(t, testConfig(), nil)
+			for _, items := range []int{4, 6, 12} {
+				r.send(items)
+			}
+			return r
+		}},
+		{"timeout", []int{4, 5}, func(t signalTest) *rig {
+			r := started(t, testConfig(), nil)
+			r.send(4)
+			time.Sleep(1500 * time.Millisecond)
+			r.send(5)
+			time.Sleep(500 * time.Millisecond)
+			return r
+		}},
+		{"idle", []int{3, 8}, func(t signalTest) *rig {
+			cfg := testConfig()
+			cfg.Timeout = 0
+			cfg.MaxConcurrentExports, cfg.MaxConcurrentExportsPerPartition = 1, 1
+			g := newGate()
+			r := started(t, cfg, g.held)
+			for _, items := range []int{3, 4, 4} {
+				r.send(items)
+			}
+			g.open()
+			return r
+		}},
+		{"pressure", []int{9}, func(t signalTest) *rig {
+			cfg := testConfig()
+			cfg.QueueSize = 10
+			cfg.Timeout = time.Hour
+			r := started(t, cfg, nil)
+			r.send(9)
+			r.send(2)
+			return r
+		}},
+		{"evicted", []int{1, 2}, func(t signalTest) *rig {
+			cfg := testConfig()
+			cfg.MetadataKeys = []string{"tenant"}
+			cfg.MetadataCardinalityLimit = 2
+			cfg.Timeout = time.Hour
+			r := started(t, cfg, nil)
+			for i, name := range []string{"a", "b", "c", "d"} {
+				require.NoError(t, r.try(tenant(name), i+1))
+			}
+			return r
+		}},
+		{"shutdown", []int{3}, func(t signalTest) *rig {
+			g := newGate()
+			r := started(t, testConfig(), g.held)
+			r.send(3)
+			down := make(chan error, 1)
+			go func() { down <- r.Shutdown(context.Background()) }()
+			t.Cleanup(func() {
+				g.open()
+				require.NoError(t, <-down)
+			})
+			return r
+		}},
+	} {
+		t.Run("trigger="+c.trigger, func(t *testing.T) {
+			eachSignal(t, func(t signalTest) {
+				r := c.cause(t)
+				synctest.Wait()
+				require.ElementsMatch(t, c.items, r.sink.Sizes())
+				metadatatest.AssertEqualProcessorBoundedbatchBatches(t.T, r.tel,
+					r.by("trigger", counts{c.trigger: int64(len(c.items))}), ignoring...)
+				metadatatest.AssertEqualProcessorBoundedbatchBatchItems(t.T, r.tel,
+					histogram(r, "batch_items", toInt64(c.items)...), ignoring...)
+			})
+		})
+	}
+}
+
+func TestPartitionsAreCountedAndSoAreEvictions(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		cfg := testConfig()
+		cfg.MetadataKeys = []string{"tenant"}
+		cfg.MetadataCardinalityLimit = 3
+		r := started(t, cfg, nil)
+		for _, name := range []string{"a", "b", "a"} {
+			require.NoError(t, r.try(tenant(name), 1))
+		}
+		metadatatest.AssertEqualProcessorBoundedbatchLivePartitions(t.T, r.tel, r.total(2), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchEvictions(t.T, r.tel, r.total(0), ignoring...)
+		for _, name := range []string{"c", "d", "e", "e"} {
+			require.NoError(t, r.try(tenant(name), 1))
+		}
+		metadatatest.AssertEqualProcessorBoundedbatchLivePartitions(t.T, r.tel, r.total(3), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchEvictions(t.T, r.tel, r.total(2), ignoring...)
+		time.Sleep(time.Minute)
+		metadatatest.AssertEqualProcessorBoundedbatchLivePartitions(t.T, r.tel, r.total(0), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchEvictions(t.T, r.tel, r.total(2), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(7), ignoring...)
+	})
+}
+
+func TestWaitForRoomIsMeasuredForThoseWhoWait(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		g := newGate()
+		r := started(t, testConfig(), g.held)
+		r.send(100)
+		metadatatest.AssertEqualProcessorBoundedbatchWaitingCallers(t.T, r.tel, r.total(0), ignoring...)
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+		defer cancel()
+		canceled := r.goTry(ctx, 3)
+		synctest.Wait()
+		admitted := r.goTry(context.Background(), 5)
+		synctest.Wait()
+		metadatatest.AssertEqualProcessorBoundedbatchWaitingCallers(t.T, r.tel, r.total(2), ignoring...)
+		require.ErrorIs(t, <-canceled, context.DeadlineExceeded)
+		metadatatest.AssertEqualProcessorBoundedbatchWaitingCallers(t.T, r.tel, r.total(1), ignoring...)
+		time.Sleep(3500 * time.Millisecond)
+		g.open()
+		require.NoError(t, <-admitted)
+		r.send(1)
+		metadatatest.AssertEqualProcessorBoundedbatchWaitingCallers(t.T, r.tel, r.total(0), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchAdmissionWait(t.T, r.tel, histogram(r, "admission_wait", 4, 7.5), ignoring...)
+	})
+}
+
+func TestBatchAgeIsThatOfTheOldestItem(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		g := newGate()
+		cfg := testConfig()
+		cfg.MaxConcurrentExports, cfg.MaxConcurrentExportsPerPartition = 1, 1
+		r := started(t, cfg, g.held)
+		r.send(3)
+		time.Sleep(250 * time.Millisecond)
+		r.send(7) // full: 250 ms
+		time.Sleep(5 * time.Second)
+		r.send(1) // on its tick: 1 s
+		time.Sleep(900 * time.Millisecond)
+		r.send(1)
+		time.Sleep(time.Minute) // the time in line does not count
+		g.open()
+		synctest.Wait()
+		metadatatest.AssertEqualProcessorBoundedbatchBatchAge(t.T, r.tel, histogram(r, "batch_age", 0.25, 1), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchBatchItems(t.T, r.tel, histogram[int64](r, "batch_items", 10, 2), ignoring...)
+	})
+}
+
+func TestTicksReportTheirLateness(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		r := started(t, testConfig(), nil)
+		time.Sleep(time.Hour)
+		requireAbsent(r, "ticker_lateness") // nothing ticks before there is data
+		for range 2 {
+			r.send(1)
+			time.Sleep(10 * time.Second) // two ticks: the second finds nothing
+		}
+		metadatatest.AssertEqualProcessorBoundedbatchTickerLateness(t.T, r.tel,
+			histogram(r, "ticker_lateness", 0.0, 0, 0, 0), ignoring...)
+	})
+	t.Run("a late tick", func(t *testing.T) { // virtual time is never late
+		tel := componenttest.NewTelemetry()
+		observer, err := newTelemetry(metadatatest.NewSettings(tel), "traces")
+		require.NoError(t, err)
+		observer.Ticked(30 * time.Millisecond)
+		r := &rig{t: t, tel: tel, signal: "traces"}
+		metadatatest.AssertEqualProcessorBoundedbatchTickerLateness(t, tel, histogram(r, "ticker_lateness", 0.03), ignoring...)
+	})
+}
+
+func TestExportsAreTimedWhateverTheirOutcome(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		r := started(t, testConfig(), func(b batchertest.Batch) error {
+			if b.Number == 0 {
+				time.Sleep(1500 * time.Millisecond)
+				return errRefused
+			}
+			time.Sleep(250 * time.Millisecond)
+			return nil
+		})
+		r.send(10)
+		synctest.Wait()
+		r.send(10)
+		synctest.Wait()
+		metadatatest.AssertEqualProcessorBoundedbatchExportsInFlight(t.T, r.tel, r.total(2), ignoring...)
+		time.Sleep(time.Minute)
+		metadatatest.AssertEqualProcessorBoundedbatchExportDuration(t.T, r.tel, histogram(r, "export_duration", 0.25, 1.5), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchExportsInFlight(t.T, r.tel, r.total(0), ignoring...)
+	})
+}
+
+func TestBatchBytesAreTheEncodedSizeOfOneBatchAnInterval(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		r := started(t, testConfig(), nil)
+		for _, items := range []int{10, 11, 84} {
+			r.send(items)
+			time.Sleep(measureInterval / 2)
+		}
+		small, large := t.bytes(t.T, 0, 10), t.bytes(t.T, 21, 84)
+		require.Greater(t, large, small)
+		metadatatest.AssertEqualProcessorBoundedbatchBatchBytes(t.T, r.tel,
+			histogram(r, "batch_bytes", int64(small), int64(large)), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchBatchItems(t.T, r.tel,
+			histogram[int64](r, "batch_items", 10, 11, 84), ignoring...)
+	})
+}
+
+// TestBatchBytesAreMeasuredOnlyWhileTheMetricIsEnabled: measuring walks the whole
+// batch, which who drops the metric by a view must not pay for.
+func TestBatchBytesAreMeasuredOnlyWhileTheMetricIsEnabled(t *testing.T) {
+	drop := sdkmetric.NewView(
+		sdkmetric.Instrument{Name: prefix + "batch_bytes"}, sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}})
+	for _, c := range []struct {
+		name     string
+		options  []sdkmetric.Option
+		measured int64
+	}{
+		{"enabled", nil, 2},
+		{"dropped by a view", []sdkmetric.Option{sdkmetric.WithView(drop)}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tel := componenttest.NewTelemetry(componenttest.WithMetricOptions(c.options...))
+				kind := batchertest.Logs()
+				weighed := &weighing[plog.Logs]{Signal: kind}
+				sink := batchertest.NewSink(kind, nil)
+				p, err := newProcessor(metadatatest.NewSettings(tel), testConfig(), weighed, sink.Consume)
+				require.NoError(t, err)
+				require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
+				for i := range 2 {
+					require.NoError(t, p.batcher.Consume(context.Background(), kind.Make(10*i, 10)))
+					time.Sleep(measureInterval)
+				}
+				require.Len(t, sink.Delivered(), 20)
+				require.Equal(t, c.measured, weighed.times.Load())
+
+				_, err = tel.GetMetric(prefix + "batch_bytes")
+				require.Equal(t, c.measured > 0, err == nil)
+				_, err = tel.GetMetric(prefix + "batch_items")
+				require.NoError(t, err, "the view takes other metrics away")
+				require.NoError(t, p.Shutdown(context.Background()))
+			})
+		})
+	}
+}
+
+// weighing counts how often data is measured.
+type weighing[T any] struct {
+	batcher.Signal[T]
+	times atomic.Int64
+}
+
+func (w *weighing[T]) Bytes(data T) int {
+	w.times.Add(1)
+	return w.Signal.Bytes(data)
+}
+
+// TestEveryMetricIsReported: whatever metadata.yaml defines, and only that, with
+// every value that it lists for an attribute.
+func TestEveryMetricIsReported(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		g := newGate()
+		cfg := testConfig()
+		cfg.QueueSize = 10
+		r := started(t, cfg, g.held)
+		r.send(10)
+		waiting := r.goTry(context.Background(), 3)
+		synctest.Wait()
+		g.open()
+		require.NoError(t, <-waiting)
+		time.Sleep(time.Minute)
+
+		var all metricdata.ResourceMetrics
+		require.NoError(t, r.tel.Reader.Collect(context.Background(), &all))
+		require.Len(t, all.ScopeMetrics, 1)
+		reported := make(map[string]map[string][]string) // metric to attribute to values
+		for _, m := range all.ScopeMetrics[0].Metrics {
+			reported[m.Name] = attributesOf(m)
+		}
+		defined := definition(t.T, "telemetry", "metrics")
+		for name := range defined {
+			of := definition(t.T, "telemetry", "metrics", name)
+			attributes, found := reported["otelcol_"+name]
+			if !assert.True(t, found, "%s is defined, but not reported", name) {
+				continue
+			}
+			for _, a := range of["attributes"].([]any) {
+				key, values := enumeration(t.T, a.(string))
+				switch key {
+				case "processor":
+					values = []string{"boundedbatch"}
+				case "signal":
+					values = []string{t.name}
+				}
+				assert.ElementsMatch(t, values, attributes[key], "%s by %s", name, key)
+			}
+			assert.Len(t, attributes, len(of["attributes"].([]any)), "attributes of %s", name)
+		}
+		for name := range reported {
+			assert.Contains(t, defined, strings.TrimPrefix(name, "otelcol_"), "reported, but not defined")
+		}
+	})
+}
+
+// TestProcessorsOfTheSameNameAddUp: two pipelines that use one processor report the
+// same series, and the reader sees their sum.
+func TestProcessorsOfTheSameNameAddUp(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		tel := componenttest.NewTelemetry()
+		g := newGate()
+		one := newRigWith(t, tel, testConfig(), g.held)
+		two := newRigWith(t, tel, testConfig(), g.held)
+		one.start()
+		two.start()
+		one.send(13)
+		two.send(24)
+		two.send(5)
+		require.Error(t, one.consume(endedContext(), 0, 3))
+		require.Error(t, two.consume(endedContext(), 0, 4))
+		synctest.Wait()
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, tel, one.total(42), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, tel, one.by("state", counts{"in_flight": 37, "pending": 5}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchRefusedItems(t.T, tel, one.by("refused_cause", counts{"canceled": 7}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchCapacityItems(t.T, tel, one.total(200), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchExportsInFlight(t.T, tel, one.total(2), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchBatches(t.T, tel, one.by("trigger", counts{"size": 2}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchBatchItems(t.T, tel, histogram[int64](one, "batch_items", 13, 24), ignoring...)
+		g.open()
+		time.Sleep(time.Minute)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, tel, one.total(42), ignoring...)
+	})
+}
+
+// TestStartAgainIsRefusedWithoutCountingTwice guards the registration of the
+// counters, which a second one must not double.
+func TestStartAgainIsRefusedWithoutCountingTwice(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		r := started(t, testConfig(), nil)
+		require.Error(t, r.Start(context.Background(), componenttest.NewNopHost()))
+		r.send(3)
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(3), ignoring...)
+	})
+}
+
+// TestScrapeIsOneSnapshot: two would not add up.
+func TestScrapeIsOneSnapshot(t *testing.T) {
+	tel := componenttest.NewTelemetry()
+	observer, err := newTelemetry(metadatatest.NewSettings(tel), "traces")
+	require.NoError(t, err)
+	snapshots := 0
+	require.NoError(t, observer.observe(func() batcher.Stats {
+		snapshots++
+		return batcher.Stats{}
+	}))
+	var all metricdata.ResourceMetrics
+	for scrapes := 1; scrapes <= 3; scrapes++ {
+		require.NoError(t, tel.Reader.Collect(context.Background(), &all))
+		require.Equal(t, scrapes, snapshots)
+	}
+}
+
+// TestItemsAddUpInEveryScrapeConcurrentSafe: accepted = delivered + failed + dropped
+// + held and held <= capacity in scrapes taken while many callers, exports and ticks
+// change all of them.
+func TestItemsAddUpInEveryScrapeConcurrentSafe(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		cfg := testConfig()
+		cfg.SendBatchMaxSize = 12
+		cfg.ExportTimeout = 50 * time.Millisecond
+		cfg.ShutdownTimeout = 100 * time.Millisecond
+		cfg.MetadataKeys = []string{"tenant"}
+		cfg.MetadataCardinalityLimit = 2
+		never := newGate()
+		r := started(t, cfg, func(b batchertest.Batch) error {
+			switch b.Number % 7 {
+			case 2:
+				return errRefused
+			case 3:
+				return consumererror.NewPermanent(errRefused)
+			case 4:
+				return never.held(b)
+			case 5:
+				time.Sleep(time.Millisecond)
+			}
+			return nil
+		})
+		tenants := []context.Context{tenant("a"), tenant("b"), tenant("c")}
+		const callers, requests = 8, 20
+		var sending sync.WaitGroup
+		for c := range callers {
+			sending.Go(func() {
+				for i := range requests {
+					ctx, cancel := context.WithTimeout(tenants[(c+i)%3], time.Duration(i%5)*10*time.Millisecond)
+					_ = r.consume(ctx, 10_000*c+150*i, 1+(7*c+13*i)%130)
+					cancel()
+				}
+			})
+		}
+		var over atomic.Bool
+		scrapes, moving := 0, 0
+		var scraping sync.WaitGroup
+		scraping.Go(func() {
+			for !over.Load() {
+				for range 5 { // while others run
+					if held := r.requireSum(); held > 0 {
+						moving++
+					}
+					scrapes++
+				}
+				time.Sleep(5 * time.Millisecond) // time passes only while all wait
+			}
+		})
+		sending.Wait()
+		r.requireSum()
+		_ = r.Shutdown(context.Background()) // what fails during it is not what matters here
+		over.Store(true)
+		scraping.Wait()
+		t.Logf("%d scrapes, %d of them while something was held", scrapes, moving)
+		require.Positive(t, moving)
+	})
+}
+
+// requireSum scrapes once, checks the identity of the items and returns what is held.
+// It does so only while anything is reported.
+func (r *rig) requireSum() (held int64) {
+	r.t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := r.tel.Reader.Collect(context.Background(), &all); err != nil {
+		r.t.Error(err) // not fatal: this may be another goroutine than the test's
+		return 0
+	}
+	if len(all.ScopeMetrics) == 0 {
+		return 0
+	}
+	sums := make(map[string]int64)
+	for _, m := range all.ScopeMetrics[0].Metrics {
+		if data, ok := m.Data.(metricdata.Sum[int64]); ok {
+			for _, dp := range data.DataPoints {
+				assert.GreaterOrEqual(r.t, dp.Value, int64(0), m.Name)
+				sums[strings.TrimPrefix(m.Name, prefix)] += dp.Value
+			}
+		}
+	}
+	assert.Equal(r.t, sums["accepted_items"],
+		sums["delivered_items"]+sums["failed_items"]+sums["dropped_items"]+sums["held_items"], "%v", sums)
+	assert.LessOrEqual(r.t, sums["held_items"], sums["capacity_items"])
+	return sums["held_items"]
+}
+
+const prefix = "otelcol_processor_boundedbatch_"
+
+// ignoring are the options of every comparison: values count, instants do not.
+var ignoring = []metricdatatest.Option{metricdatatest.IgnoreTimestamp()}
+
+// counts are values by cause, state or trigger. What is missing is 0.
+type counts map[string]int64
+
+// total is a metric of one series.
+func (r *rig) total(v int64) []metricdata.DataPoint[int64] {
+	return []metricdata.DataPoint[int64]{{Attributes: r.attributes(), Value: v}}
+}
+
+// by is a metric of one series for each value that metadata.yaml lists for an
+// attribute.
+func (r *rig) by(attr string, values counts) (points []metricdata.DataPoint[int64]) {
+	r.t.Helper()
+	key, all := enumeration(r.t, attr)
+	for _, v := range all {
+		points = append(points, metricdata.DataPoint[int64]{
+			Attributes: r.attributes(attribute.String(key, v)), Value: values[v],
+		})
+	}
+	for v := range values {
+		require.Contains(r.t, all, v, "not in metadata.yaml")
+	}
+	return points
+}
+
+func (r *rig) attributes(more ...attribute.KeyValue) attribute.Set {
+	return attribute.NewSet(append(more,
+		attribute.String("processor", "boundedbatch"), attribute.String("signal", r.signal))...)
+}
+
+// histogram is what values make of a metric with the buckets of metadata.yaml.
+func histogram[N int64 | float64](r *rig, metric string, values ...N) []metricdata.HistogramDataPoint[N] {
+	r.t.Helper()
+	var bounds []float64
+	for _, b := range definition(r.t, "telemetry", "metrics", "processor_boundedbatch_"+metric, "histogram")["bucket_boundaries"].([]any) {
+		switch b := b.(type) {
+		case int:
+			bounds = append(bounds, float64(b))
+		case float64:
+			bounds = append(bounds, b)
+		}
+	}
+	dp := metricdata.HistogramDataPoint[N]{
+		Attributes:   r.attributes(),
+		Count:        uint64(len(values)),
+		Bounds:       bounds,
+		BucketCounts: make([]uint64, len(bounds)+1),
+		Min:          metricdata.NewExtrema(slices.Min(values)),
+		Max:          metricdata.NewExtrema(slices.Max(values)),
+	}
+	for _, v := range values {
+		dp.Sum += v
+		bucket, _ := slices.BinarySearch(bounds, float64(v))
+		dp.BucketCounts[bucket]++
+	}
+	return []metricdata.HistogramDataPoint[N]{dp}
+}
+
+// requireAbsent checks that nothing at all has been recorded.
+func requireAbsent(r *rig, metric string) {
+	r.t.Helper()
+	_, err := r.tel.GetMetric(prefix + metric)
+	require.ErrorContains(r.t, err, "not found")
+}
+
+// metadataFile reads metadata.yaml once.
+var metadataFile = sync.OnceValues(func() (map[string]any, error) {
+	conf, err := confmaptest.LoadConf("metadata.yaml")
+	if err != nil {
+		return nil, err
+	}
+	return conf.ToStringMap(), nil
+})
+
+// definition is a part of metadata.yaml.
+func definition(t *testing.T, path ...string) map[string]any {
+	t.Helper()
+	part, err := metadataFile()
+	require.NoError(t, err)
+	for _, key := range path {
+		next, ok := part[key].(map[string]any)
+		require.True(t, ok, "metadata.yaml has no %v", path)
+		part = next
+	}
+	return part
+}
+
+// enumeration is the name of an attribute in the metrics, and the values that
+// metadata.yaml lists for it.
+func enumeration(t *testing.T, attr string) (key string, values []string) {
+	t.Helper()
+	of := definition(t, "attributes", attr)
+	key = attr
+	if name, ok := of["name_override"].(string); ok {
+		key = name
+	}
+	list, _ := of["enum"].([]any)
+	for _, v := range list {
+		values = append(values, v.(string))
+	}
+	return key, values
+}
+
+// attributesOf lists the values of each attribute over all series of a metric.
+func attributesOf(m metricdata.Metrics) map[string][]string {
+	var sets []attribute.Set
+	switch data := m.Data.(type) {
+	case metricdata.Sum[int64]:
+		for _, dp := range data.DataPoints {
+			sets = append(sets, dp.Attributes)
+		}
+	case metricdata.Histogram[int64]:
+		for _, dp := range data.DataPoints {
+			sets = append(sets, dp.Attributes)
+		}
+	case metricdata.Histogram[float64]:
+		for _, dp := range data.DataPoints {
+			sets = append(sets, dp.Attributes)
+		}
+	}
+	all := make(map[string][]string)
+	for _, set := range sets {
+		for _, kv := range set.ToSlice() {
+			key, v := string(kv.Key), kv.Value.AsString()
+			if !slices.Contains(all[key], v) {
+				all[key] = append(all[key], v)
+			}
+		}
+	}
+	return all
+}
+
+func toInt64(ints []int) (all []int64) {
+	for _, n := range ints {
+		all = append(all, int64(n))
+	}
+	return all
+}
+
+// endedContext is the context of a caller that has given up.
+func endedContext() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
