@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
 )
@@ -78,14 +79,15 @@ func (c DroppedCause) String() string { return [...]string{"shutdown"}[c] }
 // failedCause classifies what the next consumer returned for an export that ran
 // under ctx. A permanent error stays permanent even if the time was over as well.
 func failedCause(ctx context.Context, err error) FailedCause {
-	switch {
-	case consumererror.IsPermanent(err):
+	if consumererror.IsPermanent(err) {
 		return FailedPermanent
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return FailedTimeout
-	default:
-		return FailedRetryable
 	}
+	// By the clock, not by ctx.Err: a server that was told the deadline may answer
+	// before the timer of ctx has run.
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return FailedTimeout
+	}
+	return FailedRetryable
 }
 
 // refusal is one refused request, or the refused rest of one.

@@ -48,6 +48,11 @@ func TestRefusalsAndTheirMarks(t *testing.T) {
 	}
 }
 
+// late is a context whose deadline has passed and whose timer has not run yet.
+type late struct{ context.Context }
+
+func (late) Deadline() (time.Time, bool) { return time.Now(), true }
+
 func TestFailuresAndTheirCauses(t *testing.T) {
 	over, cancel := context.WithTimeout(t.Context(), -time.Second)
 	defer cancel()
@@ -63,6 +68,7 @@ func TestFailuresAndTheirCauses(t *testing.T) {
 		{t.Context(), fmt.Errorf("x: %w", consumererror.NewPermanent(errors.New("x"))), "permanent"},
 		{t.Context(), errors.Join(errors.New("x"), consumererror.NewPermanent(errors.New("y"))), "permanent"},
 		{over, errors.New("x"), "timeout"},
+		{late{t.Context()}, status.Error(codes.DeadlineExceeded, "x"), "timeout"},
 		{over, consumererror.NewPermanent(errors.New("x")), "permanent"},
 	} {
 		require.Equal(t, c.want, failedCause(c.ctx, c.err).String(), "%v", c.err)
