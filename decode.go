@@ -117,7 +117,9 @@ func text(value any) string {
 	case string:
 		return strconv.Quote(v)
 	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
+		if math.Abs(v) < 1e21 {
+			return strconv.FormatFloat(v, 'f', -1, 64)
+		}
 	}
 	return fmt.Sprint(value)
 }
