@@ -1,0 +1,7 @@
+// Package e2e tests the processor from outside: a built collector as a child process,
+// real OTLP clients in front over gRPC and HTTP, and a real OTLP backend behind that
+// knows every item by name. Run it with make e2e from the root of the repository,
+// which builds the collector and passes its path in BOUNDEDBATCH_COLLECTOR.
+//
+// It needs nothing of the processor's module: what is tested is what users run.
+package e2e

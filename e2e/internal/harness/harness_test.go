@@ -1,0 +1,202 @@
+package harness
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// An item is the same in whatever request it is made.
+func TestItemFollowsFromItsIdentity(t *testing.T) {
+	testItemFollowsFromItsIdentity(t, traces)
+	testItemFollowsFromItsIdentity(t, logs)
+	testItemFollowsFromItsIdentity(t, metrics)
+}
+
+func testItemFollowsFromItsIdentity[T any](t *testing.T, s *signal[T]) {
+	t.Helper()
+	for _, r := range []Range{{0, 2000}, {89 * 13 * 7, 1}, {1_000_000, 500}} {
+		ids, altered := s.inspect(s.generate(r))
+		assert.Empty(t, altered)
+		require.Len(t, ids, r.Items)
+		for i, id := range ids {
+			require.Equal(t, r.First+uint64(i), id)
+		}
+	}
+}
+
+func TestMetricsAreOfAllKinds(t *testing.T) {
+	kinds := make(map[pmetric.MetricType]bool)
+	for _, rm := range generateMetrics(Range{Items: 1000}).ResourceMetrics().All() {
+		for _, sm := range rm.ScopeMetrics().All() {
+			for _, m := range sm.Metrics().All() {
+				kinds[m.Type()] = true
+			}
+		}
+	}
+	assert.Len(t, kinds, 5)
+}
+
+func TestInspectNoticesEveryAlteration(t *testing.T) {
+	for name, alter := range map[string]func(ptrace.ResourceSpans){
+		"resource attribute":   func(rs ptrace.ResourceSpans) { rs.Resource().Attributes().PutBool("new", true) },
+		"resource dropped":     func(rs ptrace.ResourceSpans) { rs.Resource().SetDroppedAttributesCount(99) },
+		"resource schema URL":  func(rs ptrace.ResourceSpans) { rs.SetSchemaUrl("") },
+		"scope name":           func(rs ptrace.ResourceSpans) { rs.ScopeSpans().At(0).Scope().SetName("") },
+		"scope attribute":      func(rs ptrace.ResourceSpans) { rs.ScopeSpans().At(0).Scope().Attributes().Clear() },
+		"scope schema URL":     func(rs ptrace.ResourceSpans) { rs.ScopeSpans().At(0).SetSchemaUrl("") },
+		"trace state":          func(rs ptrace.ResourceSpans) { spanOf(rs).TraceState().FromRaw("") },
+		"span dropped":         func(rs ptrace.ResourceSpans) { spanOf(rs).SetDroppedEventsCount(99) },
+		"span of another item": func(rs ptrace.ResourceSpans) { spanOf(rs).SetSpanID(spanID(1)) },
+		"lost identity":        func(rs ptrace.ResourceSpans) { spanOf(rs).SetSpanID(pcommon.SpanID{}) },
+	} {
+		data := generateTraces(Range{First: 100, Items: 1})
+		alter(data.ResourceSpans().At(0))
+		_, altered := traces.inspect(data)
+		assert.Len(t, altered, 1, name)
+	}
+
+	for name, alter := range map[string]func(pmetric.Metric){
+		"name":        func(m pmetric.Metric) { m.SetName("other") },
+		"unit":        func(m pmetric.Metric) { m.SetUnit("other") },
+		"description": func(m pmetric.Metric) { m.SetDescription("") },
+		"metadata":    func(m pmetric.Metric) { m.Metadata().PutStr("other", "") },
+		"temporality": func(m pmetric.Metric) { m.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityUnspecified) },
+		"monotonic":   func(m pmetric.Metric) { m.Sum().SetIsMonotonic(!m.Sum().IsMonotonic()) },
+		"exemplars": func(m pmetric.Metric) {
+			m.Sum().DataPoints().At(0).Exemplars().AppendEmpty()
+		},
+		"kind": func(m pmetric.Metric) { m.SetEmptySummary() },
+	} {
+		data := generateMetrics(Range{First: perMetric, Items: 1}) // a sum
+		m := data.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)
+		alter(m)
+		ids, altered := metrics.inspect(data)
+		if name == "kind" { // and no data point in it
+			assert.Empty(t, ids)
+			continue
+		}
+		assert.Len(t, altered, 1, name)
+	}
+
+	data := generateLogs(Range{First: 100, Items: 1})
+	data.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).SetFlags(plog.LogRecordFlags(99))
+	_, altered := logs.inspect(data)
+	assert.Len(t, altered, 1)
+}
+
+func spanOf(rs ptrace.ResourceSpans) ptrace.Span { return rs.ScopeSpans().At(0).Spans().At(0) }
+
+func TestLedgerTellsWhatIsNotAsSent(t *testing.T) {
+	sent := []Sent{
+		{IDs: Range{First: 0, Items: 3}, Outcome: Acknowledged},
+		{IDs: Range{First: 3, Items: 2}, Outcome: Refused},
+		{IDs: Range{First: 5, Items: 2}, Outcome: Unknown},
+	}
+	for _, tt := range []struct {
+		name    string
+		arrived []uint64
+		wrong   string // empty: nothing
+	}{
+		{"exactly", []uint64{2, 1, 0}, ""},
+		{"one of the unknown", []uint64{0, 1, 2, 6}, ""},
+		{"one missing", []uint64{0, 2}, "1 items were acknowledged but have not arrived, such as [1]"},
+		{"one twice", []uint64{0, 1, 2, 1}, "1 items arrived more than once, such as [1]"},
+		{"one of the unknown twice", []uint64{0, 1, 2, 5, 5}, "1 items arrived more than once, such as [5]"},
+		{"a refused one", []uint64{0, 1, 2, 4}, "1 items were refused but have arrived, such as [4]"},
+		{"a stranger", []uint64{0, 1, 2, 77}, "1 items arrived that were never sent"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLedger()
+			l.began()
+			l.ended(Batch{IDs: tt.arrived}, nil)
+			l.began()
+			l.ended(Batch{IDs: []uint64{0, 1, 2, 3}, Err: errors.New("refused by the backend")}, nil)
+			err := l.Check(sent)
+			if tt.wrong == "" {
+				assert.NoError(t, err)
+				return
+			}
+			assert.EqualError(t, err, tt.wrong)
+		})
+	}
+
+	l := newLedger()
+	l.began()
+	l.ended(Batch{}, []string{"item 7 was altered"})
+	assert.EqualError(t, l.Check(nil), "item 7 was altered")
+}
+
+func TestSizesAddUp(t *testing.T) {
+	sizes := Sizes(rand.New(rand.NewPCG(1, 2)), 100_000, 5000)
+	total := 0
+	for _, n := range sizes {
+		assert.Positive(t, n)
+		assert.LessOrEqual(t, n, 5000)
+		total += n
+	}
+	assert.Equal(t, 100_000, total)
+	assert.Contains(t, sizes, 1)
+	assert.Contains(t, sizes, 5000)
+}
+
+func TestScrapeAddsUpSeries(t *testing.T) {
+	s, err := parseScrape(strings.NewReader(`
+# TYPE otelcol_processor_boundedbatch_accepted_items counter
+otelcol_processor_boundedbatch_accepted_items{signal="traces"} 30
+# TYPE otelcol_processor_boundedbatch_delivered_items counter
+otelcol_processor_boundedbatch_delivered_items{signal="traces"} 10
+# TYPE otelcol_processor_boundedbatch_failed_items counter
+otelcol_processor_boundedbatch_failed_items{cause="permanent",signal="traces"} 3
+otelcol_processor_boundedbatch_failed_items{cause="timeout",signal="traces"} 2
+otelcol_processor_boundedbatch_failed_items{cause="timeout",signal="logs"} 7
+# TYPE otelcol_processor_boundedbatch_dropped_items counter
+otelcol_processor_boundedbatch_dropped_items{cause="shutdown",signal="traces"} 0
+# TYPE otelcol_processor_boundedbatch_held_items gauge
+otelcol_processor_boundedbatch_held_items{signal="traces",state="pending"} 14
+# TYPE otelcol_processor_boundedbatch_capacity_items gauge
+otelcol_processor_boundedbatch_capacity_items{signal="traces"} 12
+# TYPE otelcol_processor_boundedbatch_batch_items histogram
+otelcol_processor_boundedbatch_batch_items_bucket{signal="traces",le="+Inf"} 4
+otelcol_processor_boundedbatch_batch_items_sum{signal="traces"} 15
+otelcol_processor_boundedbatch_batch_items_count{signal="traces"} 4
+`))
+	require.NoError(t, err)
+	assert.EqualValues(t, 5, s.Sum(Traces, "failed_items"))
+	assert.EqualValues(t, 2, s.Sum(Traces, "failed_items", "cause", "timeout"))
+	assert.EqualValues(t, 4, s.Sum(Traces, "batch_items"))
+	assert.InDelta(t, 15, s.Total(Traces, "batch_items"), 0)
+	assert.EqualValues(t, Absent, s.Sum(Traces, "failed_items", "cause", "boredom"))
+	assert.EqualValues(t, Absent, s.Sum(Metrics, "accepted_items"))
+	require.EqualError(t, s.Bounds(Traces), "traces: accepted 30 != delivered 10 + failed 5 + dropped 0 + held 14\n"+
+		"traces: held 14 exceeds the capacity of 12")
+	assert.EqualError(t, s.Bounds(Metrics), "metrics: counters are absent")
+}
+
+func TestLogTextTellsWhatIsWritten(t *testing.T) {
+	l := newLogText()
+	early := l.mention("ready")
+	for _, part := range []string{"not re", "ady"} { // a text may come in pieces
+		select {
+		case <-early:
+			t.Fatal("too early")
+		default:
+		}
+		_, err := l.Write([]byte(part))
+		require.NoError(t, err)
+	}
+	<-early
+	<-l.mention("ready")
+	assert.True(t, l.contains("not ready"))
+}

@@ -1,0 +1,142 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+)
+
+// Range is Items identities, from First on.
+type Range struct {
+	First uint64
+	Items int
+}
+
+// String returns the range as failures name it.
+func (r Range) String() string {
+	return fmt.Sprintf("[%d, %d)", r.First, r.First+uint64(r.Items))
+}
+
+// Signal is a kind of telemetry. Its items are made from identities: resource, scope,
+// metric and every field of an item are functions of its number, and neighbours share
+// a resource, a scope and a metric for a while, as in real traffic.
+type Signal interface {
+	// Name is what the collector's pipelines and metrics call the signal.
+	Name() string
+	// request makes the OTLP request with the items in ids.
+	request(ids Range) request
+}
+
+// Traces, Logs and Metrics are the signals. Metrics are of all five kinds, each of
+// them in several forms.
+var (
+	Traces  Signal = traces
+	Logs    Signal = logs
+	Metrics Signal = metrics
+)
+
+// Signals returns all of them.
+func Signals() []Signal { return []Signal{Traces, Logs, Metrics} }
+
+// request is one OTLP request before it is sent.
+type request interface {
+	// export makes the gRPC call.
+	export(ctx context.Context, cc *grpc.ClientConn) error
+	// path and body are the HTTP request.
+	path() string
+	body() ([]byte, error)
+	// answered reads the body of a successful HTTP response.
+	answered(body []byte) error
+}
+
+// signal is what the kinds of telemetry differ in.
+type signal[T any] struct {
+	name string
+	url  string
+
+	generate func(ids Range) T
+	// each visits every item, alone with its resource and scope. known is false for
+	// an item that has lost its identity.
+	each    func(data T, visit func(id uint64, known bool, alone T))
+	marshal func(data T) ([]byte, error)
+	text    func(data T) ([]byte, error) // for people
+
+	export func(ctx context.Context, cc *grpc.ClientConn, data T) (rejected, error)
+	answer func(body []byte) (rejected, error)
+}
+
+// rejected is the partial success of an OTLP response.
+type rejected struct {
+	items   int64
+	message string
+}
+
+func (r rejected) err() error {
+	if r.items == 0 {
+		return nil
+	}
+	return fmt.Errorf("partial success: %d items were rejected: %s", r.items, r.message)
+}
+
+// Name implements Signal.
+func (s *signal[T]) Name() string { return s.name }
+
+func (s *signal[T]) request(ids Range) request {
+	return &signalRequest[T]{signal: s, data: s.generate(ids)}
+}
+
+type signalRequest[T any] struct {
+	signal *signal[T]
+	data   T
+}
+
+func (r *signalRequest[T]) export(ctx context.Context, cc *grpc.ClientConn) error {
+	part, err := r.signal.export(ctx, cc, r.data)
+	if err != nil {
+		return err
+	}
+	return part.err()
+}
+
+func (r *signalRequest[T]) path() string { return r.signal.url }
+
+func (r *signalRequest[T]) body() ([]byte, error) { return r.signal.marshal(r.data) }
+
+func (r *signalRequest[T]) answered(body []byte) error {
+	part, err := r.signal.answer(body)
+	if err != nil {
+		return err
+	}
+	return part.err()
+}
+
+// inspect returns the identities in data, and a description of every item that is
+// not, byte for byte with its resource, scope and metric, what its identity says.
+func (s *signal[T]) inspect(data T) (ids []uint64, altered []string) {
+	s.each(data, func(id uint64, known bool, alone T) {
+		if !known {
+			altered = append(altered, fmt.Sprintf("an item has lost its identity: %s", s.print(alone)))
+			return
+		}
+		ids = append(ids, id)
+		want := s.generate(Range{First: id, Items: 1})
+		if !bytes.Equal(s.encode(alone), s.encode(want)) {
+			altered = append(altered, fmt.Sprintf("item %d was altered:\n got %s\nwant %s", id, s.print(alone), s.print(want)))
+		}
+	})
+	return ids, altered
+}
+
+func (s *signal[T]) encode(data T) []byte { return must(s.marshal(data)) }
+
+func (s *signal[T]) print(data T) []byte { return must(s.text(data)) }
+
+// must is for encoding what pdata itself has made, which cannot fail.
+func must(encoded []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return encoded
+}

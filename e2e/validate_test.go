@@ -1,0 +1,226 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/boundedbatch/boundedbatchprocessor/e2e/internal/harness"
+)
+
+// collectorOf is a complete configuration around a section of processors, all of which
+// are used by one pipeline.
+func collectorOf(processors string, used ...string) string {
+	return fmt.Sprintf(`
+receivers: {otlp: {protocols: {grpc: {}}}}
+exporters: {nop: {}}
+%s
+service:
+  pipelines:
+    traces: {receivers: [otlp], processors: [%s], exporters: [nop]}
+`, processors, strings.Join(used, ", "))
+}
+
+// refusal is a bad configuration of the processor and what its refusal must name.
+type refusal struct {
+	settings string
+	names    []string
+}
+
+func testRefusals(t *testing.T, refusals []refusal) {
+	t.Helper()
+	for _, tt := range refusals {
+		t.Run(tt.settings, func(t *testing.T) {
+			t.Parallel()
+			status, output := harness.Validate(t, collectorOf("processors: {boundedbatch: "+tt.settings+"}", "boundedbatch"))
+			assert.NotZero(t, status, "exit status")
+			for _, name := range tt.names {
+				assert.Contains(t, output, name)
+			}
+			assert.NotContains(t, output, "panic")
+		})
+	}
+}
+
+func TestValidateRefusesWhatCannotWork(t *testing.T) {
+	testRefusals(t, []refusal{
+		{"{timeout: -1s}", []string{"timeout: -1s ", "accepted are 0 and more"}},
+		{"{send_batch_size: -1}", []string{"send_batch_size: -1 ", "accepted are 0 and more"}},
+		{"{send_batch_max_size: -1}", []string{"send_batch_max_size: -1 ", "accepted are 0 (no limit)", "8192 or more"}},
+		{"{send_batch_max_size: 8191}", []string{"send_batch_max_size: 8191 ", "accepted are 0 (no limit)", "8192 or more"}},
+		{
+			"{send_batch_size: 100, send_batch_max_size: 99}",
+			[]string{"send_batch_max_size: 99 ", "send_batch_size (100)", "accepted are 0 (no limit)", "100 or more"},
+		},
+		{"{metadata_cardinality_limit: -1}", []string{"metadata_cardinality_limit: -1 ", "accepted are 0 (no limit)"}},
+		{"{queue_size: -1}", []string{"queue_size: -1 ", "accepted are 8192"}},
+		{"{queue_size: 0}", []string{"queue_size: 0 ", "accepted are 8192"}},
+		{"{send_batch_size: 0, queue_size: 0}", []string{"queue_size: 0 ", "accepted are 1"}},
+		{"{queue_size: 8191}", []string{"queue_size: 8191 ", "accepted are 8192", "send_batch_size"}},
+		{"{send_batch_size: 100000}", []string{"queue_size: 98304 ", "accepted are 100000", "send_batch_size"}},
+		{"{max_concurrent_exports: 0}", []string{"max_concurrent_exports: 0 ", "accepted are 1"}},
+		{"{max_concurrent_exports: -3}", []string{"max_concurrent_exports: -3 ", "accepted are 1"}},
+		{
+			"{max_concurrent_exports_per_partition: -1}",
+			[]string{"max_concurrent_exports_per_partition: -1 ", "accepted are 0"},
+		},
+		{
+			"{max_concurrent_exports: 2, max_concurrent_exports_per_partition: 3}",
+			[]string{"max_concurrent_exports_per_partition: 3 ", "accepted are 0", "max_concurrent_exports (2)"},
+		},
+		{"{export_timeout: -1ms}", []string{"export_timeout: -1ms ", "accepted are 0"}},
+		{"{shutdown_timeout: -2m}", []string{"shutdown_timeout: -2m", "accepted are 0"}},
+		{"{metadata_keys: [tenant, other, Tenant]}", []string{"metadata_keys::2", `"Tenant"`, "accepted is each key once"}},
+		{`{metadata_keys: [tenant, ""]}`, []string{"metadata_keys::1", "empty", "accepted are"}},
+		// All mistakes are told at once.
+		{
+			"{timeout: -1s, queue_size: -7, metadata_keys: [a, a]}",
+			[]string{"timeout: -1s ", "queue_size: -7 ", `"a"`},
+		},
+	})
+}
+
+// A value of a wrong type is named as it was written, with its key and what would be
+// accepted. None is taken for something else: 1.5 items are not 1, and 5 of no unit
+// are not 5ns.
+func TestValidateRefusesWrongTypes(t *testing.T) {
+	testRefusals(t, []refusal{
+		{"{timeout: soon}", []string{"timeout", "soon", "accepted"}},
+		{"{timeout: 5}", []string{"timeout", "5", "accepted"}},
+		{"{timeout: true}", []string{"timeout", "true", "accepted"}},
+		{"{send_batch_size: many}", []string{"send_batch_size", "many", "accepted"}},
+		{`{send_batch_size: "100"}`, []string{"send_batch_size", "100", "accepted"}},
+		{"{send_batch_size: 1.5}", []string{"send_batch_size", "1.5", "accepted"}},
+		{"{send_batch_size: [1]}", []string{"send_batch_size", "[1]", "accepted"}},
+		{"{queue_size: 1GiB}", []string{"queue_size", "1GiB", "accepted"}},
+		// More than fits into an integer: YAML reads the first as unsigned, the second as a float.
+		{"{queue_size: 10000000000000000000}", []string{"queue_size", "10000000000000000000", "accepted"}},
+		{"{queue_size: 1.0e+30}", []string{"queue_size", "1e+30", "accepted"}},
+		{"{block_on_overflow: 1}", []string{"block_on_overflow", "1", "accepted"}},
+		{`{block_on_overflow: "yes"}`, []string{"block_on_overflow", "yes", "accepted"}},
+		{"{metadata_keys: [17]}", []string{"metadata_keys", "17", "accepted"}},
+		{"{metadata_keys: {tenant: x}}", []string{"metadata_keys", "tenant", "accepted"}},
+		{"{max_concurrent_exports: all}", []string{"max_concurrent_exports", "all", "accepted"}},
+	})
+}
+
+// Unknown keys, misspelt or not built yet, are not ignored. The Collector itself
+// refuses what is no map of settings at all.
+func TestValidateRefusesUnknownKeys(t *testing.T) {
+	testRefusals(t, []refusal{
+		{"{send_batch_sise: 100}", []string{"boundedbatch", "send_batch_sise"}},
+		{"{num_consumers: 10}", []string{"boundedbatch", "num_consumers"}},
+		{"{wait_for_result: true}", []string{"boundedbatch", "wait_for_result"}},
+		{"{flush_when_idle: true}", []string{"boundedbatch", "flush_when_idle"}},
+		{"{memory_limit: 0}", []string{"boundedbatch", "memory_limit"}},
+		{"{send_batch_max_bytes: 4194304}", []string{"boundedbatch", "send_batch_max_bytes"}},
+		{"{resource_keys: [service.name]}", []string{"boundedbatch", "resource_keys"}},
+		{"{retry_on_failure: {enabled: true}}", []string{"boundedbatch", "retry_on_failure"}},
+		{"{merge_resources: true}", []string{"boundedbatch", "merge_resources"}},
+		{"[timeout]", []string{"boundedbatch"}},
+		{"quickly", []string{"boundedbatch"}},
+	})
+}
+
+func TestValidateAcceptsTheEdgesOfWhatWorks(t *testing.T) {
+	for _, settings := range []string{
+		"",
+		"{}",
+		"{timeout: 0s, send_batch_size: 0, metadata_cardinality_limit: 0, export_timeout: 0s, shutdown_timeout: 0s}",
+		"{send_batch_size: 0, queue_size: 1, max_concurrent_exports: 1, max_concurrent_exports_per_partition: 1}",
+		"{send_batch_size: 100, send_batch_max_size: 100, queue_size: 100}",
+		"{send_batch_max_size: 0}",
+		"{metadata_keys: []}",
+		"{metadata_keys: [tenant, x-tenant], block_on_overflow: false, export_timeout: 5s, shutdown_timeout: 1m}",
+	} {
+		t.Run(settings, func(t *testing.T) {
+			t.Parallel()
+			requireValid(t, collectorOf("processors: {boundedbatch: "+settings+"}", "boundedbatch"))
+		})
+	}
+}
+
+func requireValid(t *testing.T, yaml string) {
+	t.Helper()
+	status, output := harness.Validate(t, yaml)
+	require.Zero(t, status, output)
+}
+
+// Renaming batch is the whole migration. These are the examples in the documentation
+// of the batch processor of v0.164.0.
+func TestValidateAcceptsTheConfigurationsOfBatchRenamed(t *testing.T) {
+	for _, tt := range []struct {
+		processors string
+		used       []string // without the type
+	}{
+		{used: []string{"", "/2"}, processors: `
+processors:
+  batch:
+  batch/2:
+    send_batch_size: 10000
+    timeout: 10s
+`},
+		{used: []string{""}, processors: `
+processors:
+  batch:
+    send_batch_max_size: 10000
+    timeout: 0s
+`},
+		{used: []string{""}, processors: `
+processors:
+  batch:
+    # batch data by tenant-id
+    metadata_keys:
+    - tenant_id
+
+    # limit to 10 batcher processes before raising errors
+    metadata_cardinality_limit: 10
+`},
+		{used: []string{""}, processors: `
+processors:
+  batch:
+    timeout: 10s
+    send_batch_size: 10000
+    send_batch_max_size: 11000
+`},
+	} {
+		for _, component := range []string{"batch", "boundedbatch"} {
+			var used []string
+			for _, name := range tt.used {
+				used = append(used, component+name)
+			}
+			t.Run(strings.Join(used, ","), func(t *testing.T) {
+				t.Parallel()
+				renamed := strings.NewReplacer("\n  batch:", "\n  "+component+":", "\n  batch/", "\n  "+component+"/")
+				requireValid(t, collectorOf(renamed.Replace(tt.processors), used...))
+			})
+		}
+	}
+}
+
+// Every example is valid, starts, takes items of all signals over both protocols, hands
+// them on and stops.
+func TestExamplesWork(t *testing.T) {
+	examples, err := filepath.Glob("../examples/*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, examples)
+	for _, path := range examples {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+			status, output := harness.ValidateFile(t, path)
+			require.Zero(t, status, output)
+			col := harness.StartFile(t, path)
+			for _, signal := range harness.Signals() {
+				for _, client := range col.Clients(t, nil) {
+					require.NoError(t, send(t.Context(), client, signal, harness.Range{Items: 100}))
+				}
+				col.AwaitItems(t, 200, signal, "delivered_items")
+			}
+			col.Stop(t)
+		})
+	}
+}
