@@ -1,0 +1,182 @@
+# make help lists the targets. make test needs Go, gcc (for -race), make and git; the others build what they need
+# into .bin/ at the versions pinned below internal/tools/.
+
+GO        ?= go
+FUZZTIME  ?= 20s
+# How often test-concurrent runs each test.
+RUNS      ?= 100
+# Extra flags for go test, such as TESTFLAGS=-v or TESTFLAGS='-run TestBudget'.
+TESTFLAGS ?=
+
+# Where make run listens. make demo takes free ports of its own.
+OTLP_GRPC_PORT ?= 4317
+OTLP_HTTP_PORT ?= 4318
+METRICS_PORT   ?= 8888
+
+BIN       := .bin
+COLLECTOR := $(BIN)/otelcol/otelcol
+QUICKSTART := examples/quickstart.yaml
+
+# Every module whose code is ours, the root first; internal/tools/ and internal/tools/lint/ hold only versions.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod bench/go.mod internal/tools/demo/go.mod))
+
+# What goes into the collector: a change in any of these rebuilds it.
+COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
+	! -path './e2e/*' ! -path './bench/*' ! -path './internal/tools/*')
+
+# -buildvcs=false: tools and collector are the same whatever git says about the checkout, and a checkout that git does
+# not trust (another owner) builds too. GOWORK=off: each module is built by itself, as its users do.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+export GOWORK  := off
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+.PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent test-tools fuzz bench \
+	bench-gate bench-results e2e otelcol run demo tools tidy clean
+
+all: generate fmt lint test ## generate, fmt, lint and test; what make does by itself
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+
+# --- code ---------------------------------------------------------------------------------------------------------
+
+# mdatagen names the package after the directory that holds metadata.yaml, whatever the checkout is called: hence a link
+# (or a copy, in generate-check) named boundedbatchprocessor.
+generate: $(BIN)/mdatagen ## write the generated code and documentation.md from metadata.yaml
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	ln -s "$(CURDIR)" "$$tmp/boundedbatchprocessor"; \
+	echo "mdatagen metadata.yaml"; \
+	$(BIN)/mdatagen "$$tmp/boundedbatchprocessor/metadata.yaml"
+
+generate-check: $(BIN)/mdatagen ## fail if the generated files are not what metadata.yaml says
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; mkdir "$$tmp/boundedbatchprocessor"; \
+	tar --exclude=./.git --exclude=./$(BIN) -cf - . | tar -xf - -C "$$tmp/boundedbatchprocessor"; \
+	$(BIN)/mdatagen "$$tmp/boundedbatchprocessor/metadata.yaml"; \
+	if ! diff -r -u --exclude=.git --exclude=$(BIN) . "$$tmp/boundedbatchprocessor"; then \
+		echo "generated files are stale (- as they are, + as generated): run make generate" >&2; exit 1; \
+	fi; \
+	echo "generated files are up to date"
+
+fmt: $(BIN)/golangci-lint ## format all Go code (gofumpt, import order)
+	$(BIN)/golangci-lint fmt
+
+fmt-check: $(BIN)/golangci-lint ## fail if make fmt would change something
+	@$(BIN)/golangci-lint fmt --diff || { echo "not formatted: run make fmt" >&2; exit 1; }
+	@echo "formatted"
+
+lint: $(BIN)/golangci-lint ## golangci-lint over every module
+	@failed=; for module in $(MODULES); do \
+		echo "golangci-lint in $$module"; \
+		(cd "$$module" && "$(CURDIR)/$(BIN)/golangci-lint" run ./...) || failed="$$failed $$module"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "lint found something in:$$failed" >&2; exit 1; fi
+
+# --- tests --------------------------------------------------------------------------------------------------------
+
+test: ## go vet and all tests of the component, with the race detector
+	@echo "go vet, then go test -race (the first time compiles the Collector's modules: about 2 minutes)"
+	$(GO) vet ./...
+	$(GO) test -race $(TESTFLAGS) ./...
+
+test-race: ## the same tests three times, in random order
+	$(GO) test -race -count=3 -shuffle=on $(TESTFLAGS) ./...
+
+test-concurrent: ## the stress tests (named *ConcurrentSafe), each RUNS (100) times
+	@found=$$($(GO) test -race -list 'ConcurrentSafe$$' ./... | awk '/^Test/'); \
+	if [ -z "$$found" ]; then echo "no test is named *ConcurrentSafe" >&2; exit 1; fi; \
+	echo "$(RUNS) times:" $$found
+	$(GO) test -race -run 'ConcurrentSafe$$' -count=$(RUNS) -timeout 30m $(TESTFLAGS) ./...
+
+test-tools: ## the tests of the demo program
+	$(GO) vet -C internal/tools/demo ./...
+	$(GO) test -C internal/tools/demo -race $(TESTFLAGS) ./...
+
+fuzz: ## every fuzz target for FUZZTIME (20s)
+	@GO="$(GO)" FUZZTIME=$(FUZZTIME) internal/tools/fuzz.sh
+
+# Limits are ratios to batch, measured in the same process: they hold on any machine that is not too busy.
+bench-gate: ## fail where CPU, allocations or splitting are worse than promised (module bench/)
+	$(GO) test -C bench -count=1 -v -timeout 20m $(TESTFLAGS) .
+
+bench-results: ## the gate, every round of it written to bench/results/
+	$(GO) test -C bench -count=1 -v -timeout 20m $(TESTFLAGS) . \
+		-results "results/ratios-$$(nproc)-cores.txt" -commit "$$(git describe --always --dirty --exclude '*')"
+
+bench: ## all comparisons with other batchers as Go benchmarks
+	@echo "about 6 minutes"
+	$(GO) test -C bench -run '^$$' -bench . -benchmem -timeout 30m $(TESTFLAGS) ./...
+
+e2e: $(COLLECTOR) ## a real collector between real OTLP clients and a real backend (module e2e/)
+	@echo "end to end against $(COLLECTOR)"
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" $(GO) test -C e2e -count=1 -timeout 15m $(TESTFLAGS) ./...
+
+# --- collector ----------------------------------------------------------------------------------------------------
+
+otelcol: $(COLLECTOR) ## build the collector with ocb into .bin/otelcol/
+
+$(COLLECTOR): builder-config.yaml $(BIN)/builder $(COMPONENT)
+	@echo "building the collector with ocb: 1 to 4 minutes the first time, seconds later"
+	$(BIN)/builder --config builder-config.yaml
+	@touch $@
+
+run: export OTLP_GRPC_PORT := $(OTLP_GRPC_PORT)
+run: export OTLP_HTTP_PORT := $(OTLP_HTTP_PORT)
+run: export METRICS_PORT := $(METRICS_PORT)
+run: $(COLLECTOR) ## start the collector on examples/quickstart.yaml, until Ctrl-C
+	@$(COLLECTOR) validate --config $(QUICKSTART)
+	@echo
+	@echo "  $(QUICKSTART) is valid; the collector starts now and stops with Ctrl-C."
+	@echo
+	@echo "  send      OTLP/gRPC to localhost:$(OTLP_GRPC_PORT), OTLP/HTTP to http://localhost:$(OTLP_HTTP_PORT); in another terminal:"
+	@echo "              make $(BIN)/telemetrygen"
+	@echo "              $(BIN)/telemetrygen logs --logs 100000 --rate 0 --otlp-insecure --otlp-endpoint localhost:$(OTLP_GRPC_PORT)"
+	@echo "  look at   one line per batch, below"
+	@echo "  metrics   http://localhost:$(METRICS_PORT)/metrics, names that begin with otelcol_processor_boundedbatch_:"
+	@echo "              accepted_items, delivered_items    taken over from senders, handed on"
+	@echo "              held_items, capacity_items         kept at this moment, by state; the most it can be"
+	@echo "              batches                            by trigger: size, timeout, pressure, ..."
+	@echo "              refused_items, failed_items, dropped_items    by cause; absent or 0 while all is well"
+	@echo
+	@exec $(COLLECTOR) --config $(QUICKSTART)
+
+demo: $(COLLECTOR) $(BIN)/telemetrygen ## the same with traffic on all signals; prints a table, fails if an item is missing
+	@$(GO) build -C internal/tools/demo -o "$(CURDIR)/$(BIN)/demo" .
+	@$(BIN)/demo -collector $(COLLECTOR) -telemetrygen $(BIN)/telemetrygen -config $(QUICKSTART) -logs $(BIN)/demo-logs
+
+# --- tools --------------------------------------------------------------------------------------------------------
+
+package-builder       := go.opentelemetry.io/collector/cmd/builder
+package-mdatagen      := go.opentelemetry.io/collector/cmd/mdatagen
+package-telemetrygen  := github.com/open-telemetry/opentelemetry-collector-contrib/cmd/telemetrygen
+package-gotestsum     := gotest.tools/gotestsum
+package-benchstat     := golang.org/x/perf/cmd/benchstat
+package-golangci-lint := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+package-gofumpt       := mvdan.cc/gofumpt
+
+TOOLS      := $(addprefix $(BIN)/,builder mdatagen telemetrygen gotestsum benchstat)
+LINT_TOOLS := $(addprefix $(BIN)/,golangci-lint gofumpt)
+
+tools: $(TOOLS) $(LINT_TOOLS) ## build every pinned tool into .bin/
+
+# touch: go build leaves the time of a binary that needed no change.
+$(TOOLS): $(BIN)/%: internal/tools/go.mod
+	@echo "building $@ (a minute or less)"
+	@$(GO) build -C internal/tools -o "$(CURDIR)/$@" $(package-$*)
+	@touch $@
+
+$(LINT_TOOLS): $(BIN)/%: internal/tools/lint/go.mod
+	@echo "building $@ (golangci-lint: 1 to 3 minutes)"
+	@$(GO) build -C internal/tools/lint -o "$(CURDIR)/$@" $(package-$*)
+	@touch $@
+
+# -e: a test of a tool's dependency may need a module version that is not to be had; the tools build without it.
+tidy: ## go mod tidy in every module
+	@for module in $(MODULES); do echo "tidy $$module"; $(GO) mod tidy -C "$$module"; done
+	@for module in internal/tools internal/tools/lint; do echo "tidy $$module"; $(GO) mod tidy -C "$$module" -e; done
+
+clean: ## remove .bin/: tools, collector, logs
+	rm -rf $(BIN)
