@@ -21,7 +21,8 @@
 // # Life of a request
 //
 //  1. Consume counts the items and reads the caller's context, without any lock.
-//  2. admit takes the items from the budget. If they do not fit, the caller waits in line
+//  2. If an open batch has room and is not filled by it, the request joins that batch, and
+//     that is all. Otherwise admit takes the items from the budget. If they do not fit, the caller waits in line
 //     or is refused.
 //  3. accept, in the same critical section, moves the request's resources to the open
 //     batch of its partition: one pointer each, no item is touched. If the batch would
@@ -35,6 +36,7 @@
 // # Files
 //
 //	batcher.go    Batcher: New, Start, Consume, and how items get into batches
+//	pieces.go     requests that must be cut, because of a batch's size or of the budget
 //	shutdown.go   the stages of Shutdown
 //	flush.go      from sealed to delivered: ticks, slots, export calls, outcomes
 //	budget.go     exact admission, first come first served
