@@ -21,7 +21,8 @@ type telemetry struct {
 	attrs    []attribute.KeyValue
 	recorded []metric.RecordOption // attrs, made once: a batch must not pay for it
 	failures *failureLog
-	measured atomic.Int64 // when a batch was last measured, in nanoseconds since 1970
+	began    time.Time    // of the telemetry, for measured
+	measured atomic.Int64 // nanoseconds after began before which no batch is measured again
 }
 
 // measureInterval is how often at most a batch is measured in bytes. That walks the
@@ -41,6 +42,7 @@ func newTelemetry(set processor.Settings, signal string) (*telemetry, error) {
 		attrs:    attrs,
 		recorded: []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))},
 		failures: &failureLog{logger: set.Logger},
+		began:    time.Now(),
 	}, nil
 }
 
@@ -122,8 +124,9 @@ func (t *telemetry) MeasuresBytes() bool {
 	if !t.builder.ProcessorBoundedbatchBatchBytes.Enabled(context.Background()) {
 		return false
 	}
-	last, now := t.measured.Load(), time.Now().UnixNano()
-	return now-last >= int64(measureInterval) && t.measured.CompareAndSwap(last, now)
+	// Monotonic: a clock that is set back must not stop the measuring.
+	next, now := t.measured.Load(), int64(time.Since(t.began))
+	return now >= next && t.measured.CompareAndSwap(next, now+int64(measureInterval))
 }
 
 // ExportStarted implements batcher.Observer.

@@ -223,6 +223,27 @@ func testPieces[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
+func TestPiecesDoNotOvertakeWhatWasAcceptedBefore(t *testing.T) {
+	each(t, testPiecesOrder, testPiecesOrder, testPiecesOrder)
+}
+
+func testPiecesOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MaxConcurrentExports = 1
+	r := newRig(t, kind, set, nil)
+	r.send(10) // pending when the large request comes
+	r.send(5055)
+	r.send(20)
+	r.stop()
+	next := 0
+	for _, b := range r.sink.Batches() {
+		for _, id := range b.IDs {
+			require.Equal(t, next, id)
+			next++
+		}
+	}
+}
+
 // partial finds the data in an error that says which of its items were not accepted.
 func partial[T any](t *testing.T, kind batchertest.Kind[T], err error) []int {
 	t.Helper()

@@ -186,6 +186,28 @@ func testNotForgotten[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r.stop()
 }
 
+func TestPartitionIsNotForgottenByATickDuringItsExport(t *testing.T) {
+	each(t, testNotForgottenByTick, testNotForgottenByTick, testNotForgottenByTick)
+}
+
+// The tick at 1 s starts an export that hangs, the one at 2 s finds nothing.
+func testNotForgottenByTick[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MetadataKeys = []string{"tenant"}
+	set.MaxConcurrentExportsPerPartition = 1
+	g := newGate()
+	r := newRig(t, kind, set, g.held)
+	require.NoError(t, r.try(tenant("a"), 1))
+	time.Sleep(3 * time.Second)
+	require.Zero(t, r.Stats().LivePartitions)
+	require.Equal(t, 1, r.Partitions())
+	require.NoError(t, r.try(tenant("a"), 1))
+	time.Sleep(3 * time.Second)
+	require.Len(t, r.sink.Batches(), 1, "its second batch waits for the first")
+	g.open()
+	r.stop()
+}
+
 func FuzzPartitionKey(f *testing.F) {
 	f.Add("a", "b", "", "", uint8(3), uint8(1))
 	f.Add("x", "user", "y", "", uint8(0x31), uint8(0x13))
