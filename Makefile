@@ -20,7 +20,7 @@ COLLECTOR := $(BIN)/otelcol/otelcol
 QUICKSTART := examples/quickstart.yaml
 
 # Every module whose code is ours, the root first; internal/tools/ and internal/tools/lint/ hold only versions.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod bench/go.mod internal/tools/demo/go.mod))
+MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod bench/go.mod internal/tools/demo/go.mod))
 
 # What goes into the collector: a change in any of these rebuilds it.
 COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
@@ -37,7 +37,7 @@ SHELL       := bash
 .DEFAULT_GOAL := all
 
 .PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent test-tools fuzz bench \
-	bench-gate bench-results e2e otelcol run demo tools tidy clean
+	bench-gate bench-results bench-compare e2e otelcol run demo tools tidy clean
 
 all: generate fmt lint test ## generate, fmt, lint and test; what make does by itself
 
@@ -108,13 +108,18 @@ bench-results: ## the gate, every round of it written to bench/results/
 	$(GO) test -C bench -count=1 -v -timeout 20m $(TESTFLAGS) . \
 		-results "results/ratios-$$(nproc)-cores.txt" -commit "$$(git describe --always --dirty --exclude '*')"
 
+bench-compare: ## what a request costs at BASE (HEAD) and in the working tree, as a benchstat table
+	bench/compare.sh $(or $(BASE),HEAD)
+
 bench: ## all comparisons with other batchers as Go benchmarks
-	@echo "about 6 minutes"
+	@echo "about 7 minutes"
 	$(GO) test -C bench -run '^$$' -bench . -benchmem -timeout 30m $(TESTFLAGS) ./...
 
 e2e: $(COLLECTOR) ## a real collector between real OTLP clients and a real backend (module e2e/)
 	@echo "end to end against $(COLLECTOR)"
 	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" $(GO) test -C e2e -count=1 -timeout 15m $(TESTFLAGS) ./...
+	@echo "and in one process, with the race detector (the first time compiles a collector: 1 to 4 minutes)"
+	$(GO) test -C e2e/pooling -race -count=1 -timeout 15m $(TESTFLAGS) ./...
 
 # --- collector ----------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,12 @@
 package boundedbatchprocessor
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configretry"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 )
@@ -33,8 +36,8 @@ type Config struct {
 	// refused for it.
 	MetadataCardinalityLimit int `mapstructure:"metadata_cardinality_limit"`
 
-	// QueueSize is the most items held, exactly: pending, sealed and in flight.
-	// Default 98304; at least SendBatchSize.
+	// QueueSize is the most items held, exactly: pending, sealed, in flight and
+	// waiting for a retry. Default 98304; at least SendBatchSize.
 	QueueSize int `mapstructure:"queue_size"`
 
 	// BlockOnOverflow tells what happens when QueueSize is reached. Default true:
@@ -53,6 +56,18 @@ type Config struct {
 	// ExportTimeout is the deadline of one export call. Default 0, which is none.
 	ExportTimeout time.Duration `mapstructure:"export_timeout"`
 
+	// WaitForResult makes Consume return only when every item of a request has an
+	// outcome, with that outcome. Default false: once the items are accepted.
+	WaitForResult bool `mapstructure:"wait_for_result"`
+
+	// FlushWhenIdle makes a batch leave at once where its partition has nothing on its
+	// way and an export slot is free. Default nil, which is WaitForResult.
+	FlushWhenIdle *bool `mapstructure:"flush_when_idle"`
+
+	// RetryOnFailure says how batches are sent again that failed with a retryable error.
+	// Default: the Collector's settings, but not enabled.
+	RetryOnFailure RetryConfig `mapstructure:"retry_on_failure"`
+
 	// ShutdownTimeout is the longest a shutdown takes. Default 30s. 0: only the
 	// deadline of the Collector's own context, which usually has none.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
@@ -61,7 +76,16 @@ type Config struct {
 	_ struct{}
 }
 
+// RetryConfig is the Collector's configretry.BackOffConfig without its method Validate.
+// The Collector would call that too, and an operator would read about one mistake twice,
+// the second time without the value. Its one rule that has no equivalent here is that
+// MaxElapsedTime be at least MaxInterval: retries that end before they reach the longest
+// pause work.
+type RetryConfig configretry.BackOffConfig
+
 func createDefaultConfig() component.Config {
+	retry := configretry.NewDefaultBackOffConfig()
+	retry.Enabled = false
 	return &Config{
 		Timeout:                  200 * time.Millisecond,
 		SendBatchSize:            8192,
@@ -69,6 +93,7 @@ func createDefaultConfig() component.Config {
 		QueueSize:                98304,
 		BlockOnOverflow:          true,
 		MaxConcurrentExports:     10,
+		RetryOnFailure:           RetryConfig(retry),
 		ShutdownTimeout:          30 * time.Second,
 	}
 }
@@ -77,7 +102,30 @@ func createDefaultConfig() component.Config {
 // value and what would be accepted.
 func (cfg *Config) Validate() error {
 	set := cfg.settings()
-	return set.Validate()
+	return errors.Join(set.Validate(), cfg.RetryOnFailure.validate())
+}
+
+// validate refuses what the Collector refuses in settings that are not enabled, and so
+// mean nothing to the engine.
+func (r *RetryConfig) validate() error {
+	if r.Enabled {
+		return nil
+	}
+	var errs []error
+	reject := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("retry_on_failure::"+format, args...))
+		}
+	}
+	reject(r.InitialInterval < 0, "initial_interval: %v is negative; accepted are 0 and more", r.InitialInterval)
+	reject(r.RandomizationFactor < 0 || r.RandomizationFactor > 1,
+		"randomization_factor: %v is out of range; accepted are 0 to 1", r.RandomizationFactor)
+	reject(r.Multiplier < 0, "multiplier: %v is negative; accepted are 0 and more", r.Multiplier)
+	reject(r.MaxInterval < 0, "max_interval: %v is negative; accepted are 0 and more", r.MaxInterval)
+	reject(r.MaxElapsedTime < 0 || r.MaxElapsedTime != 0 && r.MaxElapsedTime < r.InitialInterval,
+		"max_elapsed_time: %v is less than initial_interval (%v); accepted are 0 (no limit) and %[2]v or more",
+		r.MaxElapsedTime, max(0, r.InitialInterval))
+	return errors.Join(errs...)
 }
 
 // settings is the configuration as the engine takes it.
@@ -93,6 +141,24 @@ func (cfg *Config) settings() batcher.Settings {
 		MaxConcurrentExports:             cfg.MaxConcurrentExports,
 		MaxConcurrentExportsPerPartition: cfg.MaxConcurrentExportsPerPartition,
 		ExportTimeout:                    cfg.ExportTimeout,
-		ShutdownTimeout:                  cfg.ShutdownTimeout,
+		WaitForResult:                    cfg.WaitForResult,
+		FlushWhenIdle:                    cfg.flushWhenIdle(),
+		Retry: batcher.Retry{
+			Enabled:             cfg.RetryOnFailure.Enabled,
+			InitialInterval:     cfg.RetryOnFailure.InitialInterval,
+			Multiplier:          cfg.RetryOnFailure.Multiplier,
+			MaxInterval:         cfg.RetryOnFailure.MaxInterval,
+			RandomizationFactor: cfg.RetryOnFailure.RandomizationFactor,
+			MaxElapsedTime:      cfg.RetryOnFailure.MaxElapsedTime,
+		},
+		ShutdownTimeout: cfg.ShutdownTimeout,
 	}
+}
+
+// flushWhenIdle is FlushWhenIdle with its default.
+func (cfg *Config) flushWhenIdle() bool {
+	if cfg.FlushWhenIdle != nil {
+		return *cfg.FlushWhenIdle
+	}
+	return cfg.WaitForResult
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 )
@@ -25,7 +26,17 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		MaxConcurrentExports:             10,
 		MaxConcurrentExportsPerPartition: 0,
 		ExportTimeout:                    0,
-		ShutdownTimeout:                  30 * time.Second,
+		WaitForResult:                    false,
+		FlushWhenIdle:                    nil,
+		RetryOnFailure: RetryConfig{ // configretry.NewDefaultBackOffConfig, but not enabled
+			Enabled:             false,
+			InitialInterval:     5 * time.Second,
+			MaxElapsedTime:      5 * time.Minute,
+			MaxInterval:         30 * time.Second,
+			Multiplier:          1.5,
+			RandomizationFactor: 0.5,
+		},
+		ShutdownTimeout: 30 * time.Second,
 	}, NewFactory().CreateDefaultConfig())
 	require.NoError(t, confmap.Validate(NewFactory().CreateDefaultConfig()))
 }
@@ -52,7 +63,17 @@ func TestEveryKeyIsRead(t *testing.T) {
 		MaxConcurrentExports:             8,
 		MaxConcurrentExportsPerPartition: 4,
 		ExportTimeout:                    20 * time.Second,
-		ShutdownTimeout:                  90 * time.Second,
+		WaitForResult:                    true,
+		FlushWhenIdle:                    new(false),
+		RetryOnFailure: RetryConfig{
+			Enabled:             true,
+			InitialInterval:     time.Second,
+			MaxElapsedTime:      10 * time.Minute,
+			MaxInterval:         time.Minute,
+			Multiplier:          2,
+			RandomizationFactor: 0.25,
+		},
+		ShutdownTimeout: 90 * time.Second,
 	}, cfg)
 
 	for key, field := range keys() {
@@ -60,6 +81,115 @@ func TestEveryKeyIsRead(t *testing.T) {
 		is, byDefault := field(cfg).Interface(), field(createDefaultConfig().(*Config)).Interface()
 		require.NotEqual(t, byDefault, is, "testdata/config.yaml sets %s to its default", key)
 	}
+}
+
+// TestEverySettingReachesTheEngine: for each key of testdata/config.yaml, the engine
+// gets other settings than without it.
+func TestEverySettingReachesTheEngine(t *testing.T) {
+	conf, err := confmaptest.LoadConf(filepath.Join("testdata", "config.yaml"))
+	require.NoError(t, err)
+	all, err := decode(conf)
+	require.NoError(t, err)
+	for key, field := range keys() {
+		lacking := *all
+		field(&lacking).Set(field(createDefaultConfig().(*Config)))
+		if key == "flush_when_idle" {
+			require.True(t, lacking.settings().FlushWhenIdle, "it follows wait_for_result")
+		}
+		require.NotEqual(t, all.settings(), lacking.settings(), "%s does not reach the engine", key)
+	}
+}
+
+func TestFlushWhenIdleFollowsWaitForResultUnlessSet(t *testing.T) {
+	for _, c := range []struct {
+		conf map[string]any
+		want bool
+	}{
+		{map[string]any{}, false},
+		{map[string]any{"wait_for_result": true}, true},
+		{map[string]any{"wait_for_result": true, "flush_when_idle": nil}, true},
+		{map[string]any{"wait_for_result": true, "flush_when_idle": false}, false},
+		{map[string]any{"wait_for_result": false, "flush_when_idle": true}, true},
+		{map[string]any{"flush_when_idle": true}, true},
+		{map[string]any{"flush_when_idle": false}, false},
+	} {
+		cfg, err := decode(confmap.NewFromStringMap(c.conf))
+		require.NoError(t, err)
+		require.Equal(t, c.want, cfg.settings().FlushWhenIdle, "%v", c.conf)
+	}
+}
+
+// TestRetriesAreOffUnlessEnabled: everything else that is written about them counts only
+// then, and what is not written keeps its default.
+func TestRetriesAreOffUnlessEnabled(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		yaml string
+		want func(*RetryConfig)
+	}{
+		{"no value", "retry_on_failure:", func(*RetryConfig) {}},
+		{"an empty map", "retry_on_failure: {}", func(*RetryConfig) {}},
+		{"enabled", "retry_on_failure: {enabled: true}", func(r *RetryConfig) { r.Enabled = true }},
+		{"enabled as one key", "retry_on_failure::enabled: true", func(r *RetryConfig) { r.Enabled = true }},
+		{"enabled without a value", "retry_on_failure: {enabled: }", func(*RetryConfig) {}},
+		{"settings alone", "retry_on_failure: {initial_interval: 7s, multiplier: 3}", func(r *RetryConfig) {
+			r.InitialInterval, r.Multiplier = 7*time.Second, 3
+		}},
+		{"without end", "retry_on_failure: {enabled: true, max_elapsed_time: 0}", func(r *RetryConfig) {
+			r.Enabled, r.MaxElapsedTime = true, 0
+		}},
+		{"shorter than the longest pause", "retry_on_failure: {enabled: true, max_elapsed_time: 10s}", func(r *RetryConfig) {
+			r.Enabled, r.MaxElapsedTime = true, 10*time.Second
+		}},
+		{"equal pauses", "retry_on_failure: {enabled: true, multiplier: 1, randomization_factor: 0}", func(r *RetryConfig) {
+			r.Enabled, r.Multiplier, r.RandomizationFactor = true, 1, 0
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			written, err := confmap.NewRetrievedFromYAML([]byte(c.yaml))
+			require.NoError(t, err)
+			conf, err := written.AsConf()
+			require.NoError(t, err)
+			got, err := decode(conf)
+			require.NoError(t, err)
+			want := createDefaultConfig().(*Config)
+			c.want(&want.RetryOnFailure)
+			require.Equal(t, want, got)
+			require.Equal(t, want.RetryOnFailure.Enabled, got.settings().Retry.Enabled)
+		})
+	}
+}
+
+// TestRetriesThatAreOffAreJudgedAsTheCollectorJudgesThem, but for the rule that
+// RetryConfig names.
+func TestRetriesThatAreOffAreJudgedAsTheCollectorJudgesThem(t *testing.T) {
+	durations := []time.Duration{-time.Second, 0, time.Second, time.Minute}
+	numbers := []float64{-1, 0, 0.5, 1, 2}
+	refused := 0
+	for _, initial := range durations {
+		for _, elapsed := range durations {
+			for _, longest := range durations {
+				for _, multiplier := range numbers {
+					for _, random := range numbers {
+						collector := configretry.BackOffConfig{
+							InitialInterval: initial, MaxElapsedTime: elapsed, MaxInterval: longest,
+							Multiplier: multiplier, RandomizationFactor: random,
+						}
+						cfg := createDefaultConfig().(*Config)
+						cfg.RetryOnFailure = RetryConfig(collector)
+						if elapsed > 0 {
+							collector.MaxInterval = min(longest, elapsed)
+						}
+						require.Equal(t, collector.Validate() != nil, cfg.Validate() != nil, "%+v", collector)
+						if cfg.Validate() != nil {
+							refused++
+						}
+					}
+				}
+			}
+		}
+	}
+	require.NotZero(t, refused)
 }
 
 // TestKeysOfTheBatchProcessorKeepTheirMeaning reads what people have under batch:
@@ -121,6 +251,21 @@ var rejected = map[string][]rejection{
 	"per_partition_above_default":                   {{"max_concurrent_exports_per_partition", "11", "to max_concurrent_exports (10)"}},
 	"negative_export_timeout":                       {{"export_timeout", "-20ms", "accepted are 0 (none) and more"}},
 	"negative_shutdown_timeout":                     {{"shutdown_timeout", "-1h", "accepted are 0 (none) and more"}},
+	"zero_retry_initial_interval":                   {{"retry_on_failure::initial_interval", "0s", "accepted is more than 0"}},
+	"negative_retry_initial_interval":               {{"retry_on_failure::initial_interval", "-1s", "accepted is more than 0"}},
+	"retry_multiplier_below_one":                    {{"retry_on_failure::multiplier", "0.9", "accepted are 1 and more"}},
+	"retry_multiplier_nan":                          {{"retry_on_failure::multiplier", "NaN", "accepted are 1 and more"}},
+	"retry_max_interval_below_initial":              {{"retry_on_failure::max_interval", "30s", "accepted are 1m0s and more"}},
+	"retry_randomization_factor_above_1":            {{"retry_on_failure::randomization_factor", "1.5", "accepted are 0 to 1"}},
+	"retry_max_elapsed_time_below_initial":          {{"retry_on_failure::max_elapsed_time", "4s", "accepted are 0 (no limit) and 5s or more"}},
+	"negative_retry_max_elapsed_time":               {{"retry_on_failure::max_elapsed_time", "-1m", "accepted are 0 (no limit) and 5s or more"}},
+	"negative_retries_that_are_off": {
+		{"retry_on_failure::initial_interval", "-1s", "accepted are 0 and more"},
+		{"retry_on_failure::max_elapsed_time", "-2s", "accepted are 0 (no limit) and 0s or more"},
+		{"retry_on_failure::max_interval", "-3s", "accepted are 0 and more"},
+		{"retry_on_failure::multiplier", "-4", "accepted are 0 and more"},
+		{"retry_on_failure::randomization_factor", "-5", "accepted are 0 to 1"},
+	},
 	"several": {
 		{"timeout", "-2s", "accepted are 0 and more"},
 		{"send_batch_max_size", "50", "accepted are 0 (no limit) and 100 or more"},
@@ -136,9 +281,6 @@ var rejected = map[string][]rejection{
 	"unknown_resource_keys":        {{"resource_keys", "service.name", "metadata_keys"}},
 	"unknown_send_batch_max_bytes": {{"send_batch_max_bytes", "4194304", "send_batch_max_size"}},
 	"unknown_memory_limit":         {{"memory_limit", "1073741824", "queue_size"}},
-	"unknown_wait_for_result":      {{"wait_for_result", "true", "block_on_overflow"}},
-	"unknown_flush_when_idle":      {{"flush_when_idle", "true", "block_on_overflow"}},
-	"unknown_retry_on_failure":     {{"retry_on_failure", "enabled", "export_timeout"}},
 	"unknown_merge_resources":      {{"merge_resources", "true", "block_on_overflow"}},
 
 	"duration_without_unit":        {{"timeout", "5", "duration"}},
@@ -156,7 +298,19 @@ var rejected = map[string][]rejection{
 	"list_map":                     {{"metadata_keys", "tenant", "list"}},
 	"list_number":                  {{"metadata_keys", "7", "list"}},
 	"list_of_numbers":              {{"metadata_keys", "7", "string"}},
+	"bool_pointer_word":            {{"flush_when_idle", "sometimes", "bool"}},
+	"float_quoted":                 {{"retry_on_failure::multiplier", `"1.5"`, "number"}},
+	"float_bool":                   {{"retry_on_failure::randomization_factor", "true", "number"}},
+	"retry_bool":                   {{"retry_on_failure", "true", "map; accepted are maps with the keys enabled, initial_interval"}},
+	"retry_list":                   {{"retry_on_failure", "[enabled]", "map"}},
+	"retry_empty_string":           {{"retry_on_failure", `""`, "map"}},
+	"retry_unknown_key":            {{"retry_on_failure::max_retries", "5", "accepted are enabled, initial_interval, max_elapsed_time, max_interval, multiplier, randomization_factor"}},
+	"retry_unknown_map":            {{"retry_on_failure::backoff", "map[initial_interval:5s]", "accepted are enabled, initial_interval"}},
+	"retry_duration_without_unit":  {{"retry_on_failure::initial_interval", "5", "duration"}},
+	"retry_enabled_word":           {{"retry_on_failure::enabled", "yes", "bool"}},
 	"several_types": {
+		{"retry_on_failure::enabled", "1", "bool"},
+		{"retry_on_failure::max_interval", "long", "duration"},
 		{"timeout", "soon", "duration"},
 		{"queue_size", "large", "int"},
 		{"memory_limit", "5", "queue_size"},
@@ -233,14 +387,26 @@ func decode(conf *confmap.Conf) (*Config, error) {
 	return cfg.(*Config), nil
 }
 
-// keys returns every configuration key with its field.
+// keys returns every configuration key with its field, those of a map with the path to
+// them.
 func keys() map[string]func(*Config) reflect.Value {
 	all := make(map[string]func(*Config) reflect.Value)
-	of := reflect.TypeFor[Config]()
-	for i := range of.NumField() {
-		if key := of.Field(i).Tag.Get("mapstructure"); key != "" {
-			all[key] = func(cfg *Config) reflect.Value { return reflect.ValueOf(cfg).Elem().Field(i) }
+	var add func(path string, of reflect.Type, get func(*Config) reflect.Value)
+	add = func(path string, of reflect.Type, get func(*Config) reflect.Value) {
+		for i := range of.NumField() {
+			f := of.Field(i)
+			key := f.Tag.Get("mapstructure")
+			if key == "" {
+				continue
+			}
+			field := func(cfg *Config) reflect.Value { return get(cfg).Field(i) }
+			if f.Type.Kind() == reflect.Struct {
+				add(path+key+confmap.KeyDelimiter, f.Type, field)
+			} else {
+				all[path+key] = field
+			}
 		}
 	}
+	add("", reflect.TypeFor[Config](), func(cfg *Config) reflect.Value { return reflect.ValueOf(cfg).Elem() })
 	return all
 }

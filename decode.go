@@ -21,30 +21,39 @@ var _ confmap.Unmarshaler = (*Config)(nil)
 // off, wraps large numbers around, and names no value in its errors.
 func (cfg *Config) Unmarshal(conf *confmap.Conf) error {
 	decoding := conf.Unmarshal(cfg)
-	keys, types := keysOfConfig()
-	var errs []error
-	written := conf.ToStringMap()
-	for _, key := range slices.Sorted(maps.Keys(written)) {
-		value := written[key]
-		t, known := types[key]
-		if !known {
-			errs = append(errs, fmt.Errorf("%s: unknown key (value %v); accepted are %s", key, value, strings.Join(keys, ", ")))
-			continue
-		}
-		if accepted := judge(t, value, decoding != nil); accepted != "" {
-			errs = append(errs, fmt.Errorf("%s: %s is no %s", key, text(value), accepted))
-		}
-	}
+	errs := judgeKeys("", reflect.TypeFor[Config](), conf.ToStringMap(), decoding != nil)
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
 	return decoding
 }
 
-// keysOfConfig lists the keys in the order of the documentation, and their types.
-func keysOfConfig() (keys []string, types map[string]reflect.Type) {
+// judgeKeys judges what was written under path for a struct of type t, and for those
+// inside it.
+func judgeKeys(path string, t reflect.Type, written map[string]any, failed bool) (errs []error) {
+	keys, types := keysOf(t)
+	for _, key := range slices.Sorted(maps.Keys(written)) {
+		value := written[key]
+		of, known := types[key]
+		if !known {
+			errs = append(errs, fmt.Errorf("%s%s: unknown key (value %v); accepted are %s", path, key, value, strings.Join(keys, ", ")))
+			continue
+		}
+		if inner, ok := value.(map[string]any); ok && of.Kind() == reflect.Struct {
+			errs = append(errs, judgeKeys(path+key+confmap.KeyDelimiter, of, inner, failed)...)
+			continue
+		}
+		if accepted := judge(of, value, failed); accepted != "" {
+			errs = append(errs, fmt.Errorf("%s%s: %s is no %s", path, key, text(value), accepted))
+		}
+	}
+	return errs
+}
+
+// keysOf lists the keys of a struct in the order of the documentation, and their types.
+func keysOf(t reflect.Type) (keys []string, types map[string]reflect.Type) {
 	types = make(map[string]reflect.Type)
-	for f := range reflect.TypeFor[Config]().Fields() {
+	for f := range t.Fields() {
 		if key := f.Tag.Get("mapstructure"); key != "" {
 			keys = append(keys, key)
 			types[key] = f.Type
@@ -57,6 +66,9 @@ func keysOfConfig() (keys []string, types map[string]reflect.Type) {
 // t. Lists are judged only if decoding failed: what an environment variable put into
 // them looks like a number here and is decoded as the string it was written as.
 func judge(t reflect.Type, value any, failed bool) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	switch {
 	case value == nil: // no value is the zero value, everywhere in a Collector
 	case t == reflect.TypeFor[time.Duration]():
@@ -67,6 +79,10 @@ func judge(t reflect.Type, value any, failed bool) string {
 		if !isInt(value) {
 			return fmt.Sprintf("int; accepted are whole numbers up to %d", math.MaxInt)
 		}
+	case t.Kind() == reflect.Float64:
+		if !isFloat(value) {
+			return "number; accepted are numbers such as 1.5"
+		}
 	case t.Kind() == reflect.Bool:
 		if _, ok := value.(bool); !ok {
 			return "bool; accepted are true and false"
@@ -75,6 +91,9 @@ func judge(t reflect.Type, value any, failed bool) string {
 		if failed && !isStrings(value) {
 			return "list of strings; accepted are lists such as [tenant, project]"
 		}
+	case t.Kind() == reflect.Struct:
+		keys, _ := keysOf(t)
+		return "map; accepted are maps with the keys " + strings.Join(keys, ", ")
 	}
 	return ""
 }
@@ -96,6 +115,14 @@ func isInt(value any) bool {
 		return true
 	case float64: // 1e6
 		return v == math.Trunc(v) && math.Abs(v) < 1<<53
+	}
+	return false
+}
+
+func isFloat(value any) bool {
+	switch value.(type) {
+	case float64, int, int64:
+		return true
 	}
 	return false
 }

@@ -17,7 +17,9 @@ import (
 var typeNames = map[reflect.Type]string{
 	reflect.TypeFor[time.Duration](): "duration",
 	reflect.TypeFor[int]():           "int",
+	reflect.TypeFor[float64]():       "float",
 	reflect.TypeFor[bool]():          "bool",
+	reflect.TypeFor[*bool]():         "bool",
 	reflect.TypeFor[[]string]():      "list of strings",
 }
 
@@ -46,6 +48,14 @@ func TestReadmeDocumentsEveryKeyWithItsDefault(t *testing.T) {
 			assert.NotEmpty(t, columns[i], "%s of %s", column, key)
 		}
 
+		assert.Equal(t, typeNames[field(defaults).Type()], columns[1], "type of %s", key)
+		if f := field(defaults); f.Kind() == reflect.Pointer {
+			assert.True(t, f.IsNil(), "%s has a default of its own", key)
+			other, follows := strings.CutPrefix(columns[0], "that of ")
+			assert.True(t, follows, "default of %s", key)
+			assert.Contains(t, keys(), strings.Trim(other, "`"), "default of %s", key)
+			continue
+		}
 		// A default is written as in a configuration.
 		value, err := confmap.NewRetrievedFromYAML([]byte(columns[0]))
 		require.NoError(t, err, key)
@@ -55,7 +65,6 @@ func TestReadmeDocumentsEveryKeyWithItsDefault(t *testing.T) {
 		if assert.NoError(t, confmap.NewFromStringMap(map[string]any{key: raw}).Unmarshal(&cfg), "default of %s", key) {
 			assert.Equal(t, fmt.Sprint(field(defaults)), fmt.Sprint(field(&cfg)), "default of %s", key)
 		}
-		assert.Equal(t, typeNames[field(defaults).Type()], columns[1], "type of %s", key)
 	}
 	for key := range documented {
 		assert.Contains(t, keys(), key, "documented, but not a key")

@@ -23,16 +23,16 @@ func NewFactory() processor.Factory {
 }
 
 func createTraces(_ context.Context, set processor.Settings, cfg component.Config, next consumer.Traces) (processor.Traces, error) {
-	p, err := newProcessor(set, cfg.(*Config), batcher.Traces(), next.ConsumeTraces)
+	p, err := newProcessor(set, cfg.(*Config), batcher.Traces(), next.Capabilities(), next.ConsumeTraces)
 	return tracesProcessor{p}, err
 }
 
 func createMetrics(_ context.Context, set processor.Settings, cfg component.Config, next consumer.Metrics) (processor.Metrics, error) {
-	p, err := newProcessor(set, cfg.(*Config), batcher.Metrics(), next.ConsumeMetrics)
+	p, err := newProcessor(set, cfg.(*Config), batcher.Metrics(), next.Capabilities(), next.ConsumeMetrics)
 	return metricsProcessor{p}, err
 }
 
 func createLogs(_ context.Context, set processor.Settings, cfg component.Config, next consumer.Logs) (processor.Logs, error) {
-	p, err := newProcessor(set, cfg.(*Config), batcher.Logs(), next.ConsumeLogs)
+	p, err := newProcessor(set, cfg.(*Config), batcher.Logs(), next.Capabilities(), next.ConsumeLogs)
 	return logsProcessor{p}, err
 }

@@ -29,8 +29,8 @@ import (
 type signal struct {
 	name string
 	// create makes a processor through the factory, in front of a sink that answers
-	// with respond.
-	create func(set processor.Settings, cfg *Config, respond func(batchertest.Batch) error) (subject, error)
+	// with respond. If the sink is to change data, it takes everything out of it.
+	create func(set processor.Settings, cfg *Config, next consumer.Capabilities, respond func(batchertest.Batch) error) (subject, error)
 	// bytes is the size in OTLP's binary encoding of that many items from first on.
 	bytes func(t *testing.T, first, items int) int
 }
@@ -59,8 +59,8 @@ func signals() []signal {
 	factory := NewFactory()
 	return []signal{
 		signalOf(batchertest.Traces(),
-			func(set processor.Settings, cfg *Config, next func(context.Context, ptrace.Traces) error) (consumer.Traces, component.Component, error) {
-				to, err := consumer.NewTraces(next)
+			func(set processor.Settings, cfg *Config, next func(context.Context, ptrace.Traces) error, is consumer.Capabilities) (consumer.Traces, component.Component, error) {
+				to, err := consumer.NewTraces(next, consumer.WithCapabilities(is))
 				if err != nil {
 					return nil, nil, err
 				}
@@ -76,8 +76,8 @@ func signals() []signal {
 				return td, found
 			}),
 		signalOf(batchertest.Logs(),
-			func(set processor.Settings, cfg *Config, next func(context.Context, plog.Logs) error) (consumer.Logs, component.Component, error) {
-				to, err := consumer.NewLogs(next)
+			func(set processor.Settings, cfg *Config, next func(context.Context, plog.Logs) error, is consumer.Capabilities) (consumer.Logs, component.Component, error) {
+				to, err := consumer.NewLogs(next, consumer.WithCapabilities(is))
 				if err != nil {
 					return nil, nil, err
 				}
@@ -93,8 +93,8 @@ func signals() []signal {
 				return ld, found
 			}),
 		signalOf(batchertest.Metrics(),
-			func(set processor.Settings, cfg *Config, next func(context.Context, pmetric.Metrics) error) (consumer.Metrics, component.Component, error) {
-				to, err := consumer.NewMetrics(next)
+			func(set processor.Settings, cfg *Config, next func(context.Context, pmetric.Metrics) error, is consumer.Capabilities) (consumer.Metrics, component.Component, error) {
+				to, err := consumer.NewMetrics(next, consumer.WithCapabilities(is))
 				if err != nil {
 					return nil, nil, err
 				}
@@ -114,15 +114,22 @@ func signals() []signal {
 
 func signalOf[T any, C interface{ Capabilities() consumer.Capabilities }](
 	kind batchertest.Kind[T],
-	create func(processor.Settings, *Config, func(context.Context, T) error) (C, component.Component, error),
+	create func(processor.Settings, *Config, func(context.Context, T) error, consumer.Capabilities) (C, component.Component, error),
 	consume func(C, context.Context, T) error,
 	partial func(error) (T, bool),
 ) signal {
 	return signal{
 		name: kind.Name(),
-		create: func(set processor.Settings, cfg *Config, respond func(batchertest.Batch) error) (subject, error) {
+		create: func(set processor.Settings, cfg *Config, next consumer.Capabilities, respond func(batchertest.Batch) error) (subject, error) {
 			sink := batchertest.NewSink(kind, respond)
-			c, comp, err := create(set, cfg, sink.Consume)
+			to := sink.Consume
+			if next.MutatesData {
+				to = func(ctx context.Context, data T) error {
+					defer func() { kind.Move(data, kind.New(0)) }()
+					return sink.Consume(ctx, data)
+				}
+			}
+			c, comp, err := create(set, cfg, to, next)
 			if err != nil {
 				return subject{}, err
 			}
@@ -156,6 +163,7 @@ func signalOf[T any, C interface{ Capabilities() consumer.Capabilities }](
 type signalTest struct {
 	*testing.T
 	signal
+	next consumer.Capabilities // of the next consumer
 }
 
 // eachSignal runs a test for every signal, each in a bubble of virtual time.
@@ -163,7 +171,7 @@ func eachSignal(t *testing.T, test func(signalTest)) {
 	t.Helper()
 	for _, s := range signals() {
 		t.Run("signal="+s.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(signalTest{t, s}) })
+			synctest.Test(t, func(t *testing.T) { test(signalTest{T: t, signal: s}) })
 		})
 	}
 }
@@ -188,6 +196,7 @@ type rig struct {
 	signal string
 	tel    *componenttest.Telemetry
 	logs   *observer.ObservedLogs
+	host   *host
 	next   int // identity of the next item sent
 }
 
@@ -206,9 +215,9 @@ func newRigWith(
 	core, logs := observer.New(zapcore.DebugLevel)
 	set := metadatatest.NewSettings(tel)
 	set.Logger = zap.New(core)
-	p, err := t.create(set, cfg, respond)
+	p, err := t.create(set, cfg, t.next, respond)
 	require.NoError(t, err)
-	r := &rig{subject: p, t: t.T, signal: t.name, tel: tel, logs: logs}
+	r := &rig{subject: p, t: t.T, signal: t.name, tel: tel, logs: logs, host: newHost()}
 	t.Cleanup(func() {
 		_ = r.Shutdown(context.Background()) // a test that cares has asked for it
 		require.NoError(t, r.sink.Err())
@@ -226,7 +235,7 @@ func started(t signalTest, cfg *Config, respond func(batchertest.Batch) error) *
 
 func (r *rig) start() {
 	r.t.Helper()
-	require.NoError(r.t, r.Start(context.Background(), componenttest.NewNopHost()))
+	require.NoError(r.t, r.Start(context.Background(), r.host))
 }
 
 // stop shuts down, which must succeed.

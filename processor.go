@@ -26,14 +26,16 @@ type boundedBatch[T any] struct {
 }
 
 func newProcessor[T any](
-	set processor.Settings, cfg *Config, signal batcher.Signal[T], next func(context.Context, T) error,
+	set processor.Settings, cfg *Config, signal batcher.Signal[T],
+	nextIs consumer.Capabilities, next func(context.Context, T) error,
 ) (*boundedBatch[T], error) {
-	tel, err := newTelemetry(set, signal.Name())
+	engine := cfg.settings()
+	tel, err := newTelemetry(set, signal.Name(), &health{logger: set.Logger, waits: engine.WaitForResult})
 	if err != nil {
 		return nil, fmt.Errorf("metrics of %s: %w", set.ID, err)
 	}
-	engine := cfg.settings()
 	engine.Observer = tel
+	engine.NextMutates = nextIs.MutatesData
 	engine.Labels = []string{"component", set.ID.String()}
 	if _, none := set.TracerProvider.(noop.TracerProvider); !none {
 		engine.Tracer = metadata.Tracer(set.TelemetrySettings)
@@ -55,7 +57,7 @@ func (p *boundedBatch[T]) Capabilities() consumer.Capabilities {
 }
 
 // Start implements component.Component.
-func (p *boundedBatch[T]) Start(context.Context, component.Host) error {
+func (p *boundedBatch[T]) Start(_ context.Context, host component.Host) error {
 	if err := p.batcher.Start(); err != nil {
 		return err
 	}
@@ -63,12 +65,32 @@ func (p *boundedBatch[T]) Start(context.Context, component.Host) error {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	p.logger.Info("Batching within bounds", p.guarantees()...)
+	if needing := p.needsCopies(); len(needing) > 0 {
+		p.logger.Info("Every batch is copied before its export, because the next component may change it and its items may have to be sent again",
+			zap.Strings("settings", needing))
+	}
+	p.telemetry.health.start(host)
 	return nil
 }
 
 // Shutdown implements component.Component.
 func (p *boundedBatch[T]) Shutdown(ctx context.Context) error {
+	p.telemetry.health.close()
 	return p.batcher.Shutdown(ctx)
+}
+
+// needsCopies names the settings for whose sake batches are copied, if they are.
+func (p *boundedBatch[T]) needsCopies() (needing []string) {
+	if !p.set.NextMutates {
+		return nil
+	}
+	if p.set.WaitForResult {
+		needing = append(needing, "wait_for_result")
+	}
+	if p.set.Retry.Enabled {
+		needing = append(needing, "retry_on_failure")
+	}
+	return needing
 }
 
 // guarantees is what the configuration promises, for the log line at start.
@@ -79,13 +101,23 @@ func (p *boundedBatch[T]) guarantees() []zap.Field {
 		}
 		return limited
 	}
+	answers, retried := "accepted", zap.String("retried_for", "no retry")
+	if p.set.WaitForResult {
+		answers = "outcome"
+	}
+	if p.set.Retry.Enabled {
+		retried = none(p.set.Retry.MaxElapsedTime == 0, zap.Duration(retried.Key, p.set.Retry.MaxElapsedTime))
+	}
 	return []zap.Field{
+		zap.String("answers", answers), // what the end of a Consume call says of its items
 		zap.Int("most_items_held", p.set.QueueSize),
 		zap.String("most_bytes_held", "no limit"),
 		zap.Duration("longest_added_latency_while_slots_are_free", p.set.Timeout),
+		zap.Bool("leaves_at_once_when_idle", p.set.FlushWhenIdle || p.set.Timeout == 0),
 		zap.Int("exports_at_once", p.set.MaxConcurrentExports),
 		none(p.set.MaxConcurrentExportsPerPartition == 0, zap.Int("exports_at_once_per_partition", p.set.MaxConcurrentExportsPerPartition)),
 		none(p.set.SendBatchMaxSize == 0, zap.Int("most_items_in_a_batch", p.set.SendBatchMaxSize)),
+		retried,
 		none(p.set.ShutdownTimeout == 0, zap.Duration("longest_shutdown", p.set.ShutdownTimeout)),
 	}
 }

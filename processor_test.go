@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/processor/processortest"
@@ -26,6 +27,7 @@ import (
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
 	"github.com/boundedbatch/boundedbatchprocessor/internal/metadata"
+	"github.com/boundedbatch/boundedbatchprocessor/internal/metadatatest"
 )
 
 func TestConsumeBeforeStartAndAfterShutdownIsRefusedRetryably(t *testing.T) {
@@ -131,7 +133,7 @@ func TestShutdownTwiceReturnsTheSame(t *testing.T) {
 		r.send(3)
 		first := r.Shutdown(context.Background())
 		require.ErrorIs(t, first, errRefused)
-		require.ErrorContains(t, first, "3 items were not delivered: 0 in flight, 0 sealed, 3 failed during the shutdown")
+		require.ErrorContains(t, first, "3 items were not delivered: 0 in flight, 0 sealed, 0 retrying, 3 failed during the shutdown")
 		require.Equal(t, first, r.Shutdown(context.Background()))
 	})
 }
@@ -205,7 +207,7 @@ func TestMetricsLeaveOneAtATimeUnlessConfigured(t *testing.T) {
 func TestNopSettingsWork(t *testing.T) {
 	for _, s := range signals() {
 		t.Run("signal="+s.name, func(t *testing.T) {
-			p, err := s.create(processortest.NewNopSettings(metadata.Type), testConfig(), func(b batchertest.Batch) error {
+			p, err := s.create(processortest.NewNopSettings(metadata.Type), testConfig(), consumer.Capabilities{}, func(b batchertest.Batch) error {
 				if b.Number == 0 {
 					return errRefused
 				}
@@ -225,7 +227,7 @@ func TestInvalidConfigurationMakesNoProcessor(t *testing.T) {
 	for _, s := range signals() {
 		cfg := testConfig()
 		cfg.QueueSize = 5
-		_, err := s.create(processortest.NewNopSettings(metadata.Type), cfg, nil)
+		_, err := s.create(processortest.NewNopSettings(metadata.Type), cfg, consumer.Capabilities{}, nil)
 		require.ErrorContains(t, err, "queue_size: 5 is too small", s.name)
 	}
 }
@@ -237,12 +239,15 @@ func TestStartLogsOneLineOfGuarantees(t *testing.T) {
 		want   map[string]any
 	}{
 		{"by default", func(*Config) {}, map[string]any{
+			"answers":         "accepted",
 			"most_items_held": int64(98304),
 			"most_bytes_held": "no limit",
 			"longest_added_latency_while_slots_are_free": 200 * time.Millisecond,
-			"exports_at_once":       int64(10),
-			"most_items_in_a_batch": "no limit",
-			"longest_shutdown":      30 * time.Second,
+			"leaves_at_once_when_idle":                   false,
+			"exports_at_once":                            int64(10),
+			"most_items_in_a_batch":                      "no limit",
+			"retried_for":                                "no retry",
+			"longest_shutdown":                           30 * time.Second,
 		}},
 		{"with every limit", func(cfg *Config) {
 			cfg.QueueSize = 50000
@@ -250,26 +255,36 @@ func TestStartLogsOneLineOfGuarantees(t *testing.T) {
 			cfg.MaxConcurrentExports = 4
 			cfg.MaxConcurrentExportsPerPartition = 2
 			cfg.SendBatchMaxSize = 9000
+			cfg.WaitForResult = true
+			cfg.RetryOnFailure.Enabled = true
 			cfg.ShutdownTimeout = time.Minute
 		}, map[string]any{
+			"answers":         "outcome",
 			"most_items_held": int64(50000),
 			"most_bytes_held": "no limit",
 			"longest_added_latency_while_slots_are_free": 3 * time.Second,
-			"exports_at_once":               int64(4),
-			"exports_at_once_per_partition": int64(2),
-			"most_items_in_a_batch":         int64(9000),
-			"longest_shutdown":              time.Minute,
+			"leaves_at_once_when_idle":                   true,
+			"exports_at_once":                            int64(4),
+			"exports_at_once_per_partition":              int64(2),
+			"most_items_in_a_batch":                      int64(9000),
+			"retried_for":                                5 * time.Minute,
+			"longest_shutdown":                           time.Minute,
 		}},
 		{"without limits", func(cfg *Config) {
 			cfg.Timeout = 0
+			cfg.RetryOnFailure.Enabled = true
+			cfg.RetryOnFailure.MaxElapsedTime = 0
 			cfg.ShutdownTimeout = 0
 		}, map[string]any{
+			"answers":         "accepted",
 			"most_items_held": int64(98304),
 			"most_bytes_held": "no limit",
 			"longest_added_latency_while_slots_are_free": time.Duration(0),
-			"exports_at_once":       int64(10),
-			"most_items_in_a_batch": "no limit",
-			"longest_shutdown":      "no limit",
+			"leaves_at_once_when_idle":                   true,
+			"exports_at_once":                            int64(10),
+			"most_items_in_a_batch":                      "no limit",
+			"retried_for":                                "no limit",
+			"longest_shutdown":                           "no limit",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -295,6 +310,117 @@ func TestStartLogsOneLineOfGuarantees(t *testing.T) {
 				r.send(3)
 				r.stop()
 				require.Equal(t, 1, r.logs.Len(), "more lines than the one at start")
+			})
+		})
+	}
+}
+
+// TestWaitingCallerGetsTheOutcome as soon as there is one, and as whoever called the
+// processor understands it. Alone, it waits for its export only.
+func TestWaitingCallerGetsTheOutcome(t *testing.T) {
+	invalid := status.Error(codes.InvalidArgument, "no such dataset")
+	const export, timeout = 20 * time.Millisecond, 5 * time.Second
+	for _, c := range []struct {
+		name      string
+		answer    error // of the export
+		after     time.Duration
+		want      error
+		permanent bool
+		code      codes.Code
+		causes    counts
+	}{
+		{"delivered", nil, export, nil, false, codes.OK, nil},
+		{"refused", errRefused, export, errRefused, false, codes.Unavailable, counts{"retryable": 3}},
+		{"refused for good", consumererror.NewPermanent(errRefused), export, errRefused, true, codes.Internal, counts{"permanent": 3}},
+		{"refused with a status", consumererror.NewPermanent(invalid), export, invalid, true, codes.InvalidArgument, counts{"permanent": 3}},
+		{"too late", nil, timeout, context.DeadlineExceeded, false, codes.Unavailable, counts{"timeout": 3}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachSignal(t, func(t signalTest) {
+				cfg := testConfig()
+				cfg.WaitForResult = true
+				cfg.Timeout = time.Hour
+				cfg.ExportTimeout = timeout
+				never := newGate()
+				r := started(t, cfg, func(b batchertest.Batch) error {
+					if c.after == timeout {
+						return never.held(b)
+					}
+					time.Sleep(c.after)
+					return c.answer
+				})
+				began := time.Now()
+				err := r.try(context.Background(), 3)
+				require.Equal(t, c.after, time.Since(began))
+				if c.want == nil {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, c.want)
+				}
+				require.Equal(t, c.permanent, consumererror.IsPermanent(err))
+				require.Equal(t, c.code, grpcCode(err))
+				metadatatest.AssertEqualProcessorBoundedbatchFailedItems(t.T, r.tel, r.by("failed_cause", c.causes), ignoring...)
+				metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", nil), ignoring...)
+			})
+		})
+	}
+}
+
+// TestStartSaysOnceThatBatchesAreCopied: only where that is so, and for whose sake.
+func TestStartSaysOnceThatBatchesAreCopied(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		nextMutates  bool
+		waits, retry bool
+		want         []any // the settings that the line names; nil: no line
+	}{
+		{"nothing needs it", true, false, false, nil},
+		{"for callers", true, true, false, []any{"wait_for_result"}},
+		{"for retries", true, false, true, []any{"retry_on_failure"}},
+		{"for both", true, true, true, []any{"wait_for_result", "retry_on_failure"}},
+		{"data is left as it is", false, true, true, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachSignal(t, func(t signalTest) {
+				cfg := testConfig()
+				cfg.WaitForResult, cfg.RetryOnFailure.Enabled = c.waits, c.retry
+				t.next.MutatesData = c.nextMutates
+				r := started(t, cfg, nil)
+				lines := r.logs.FilterMessageSnippet("copied").All()
+				require.Equal(t, len(lines)+1, r.logs.Len(), "besides the line of guarantees")
+				if c.want == nil {
+					require.Empty(t, lines)
+					return
+				}
+				require.Len(t, lines, 1)
+				require.Equal(t, zap.InfoLevel, lines[0].Level)
+				require.Equal(t, map[string]any{"settings": c.want}, lines[0].ContextMap())
+				r.send(10)
+				r.send(10)
+				require.Equal(t, 2, r.logs.Len(), "a line for each batch")
+			})
+		})
+	}
+}
+
+// TestBatchIsSentAgainAsItWas, whatever the next consumer does to what it is given.
+func TestBatchIsSentAgainAsItWas(t *testing.T) {
+	for _, mutates := range []bool{false, true} {
+		t.Run(fmt.Sprintf("mutates=%v", mutates), func(t *testing.T) {
+			eachSignal(t, func(t signalTest) {
+				cfg := testConfig()
+				cfg.RetryOnFailure.Enabled = true
+				t.next.MutatesData = mutates
+				r := started(t, cfg, func(b batchertest.Batch) error {
+					if b.Number < 2 {
+						return errRefused
+					}
+					return nil
+				})
+				r.send(10)
+				time.Sleep(time.Minute)
+				require.Equal(t, []int{10, 10, 10}, r.sink.Sizes())
+				require.Len(t, r.sink.Delivered(), 10)
 			})
 		})
 	}

@@ -13,14 +13,14 @@ import (
 	"github.com/boundedbatch/boundedbatchprocessor/internal/metadata"
 )
 
-// telemetry implements batcher.Observer with the metrics of metadata.yaml and the
-// log lines about failures.
+// telemetry implements batcher.Observer with the metrics of metadata.yaml, and
+// passes on to health how exports end.
 type telemetry struct {
 	builder  *metadata.TelemetryBuilder
 	meter    metric.Meter
 	attrs    []attribute.KeyValue
 	recorded []metric.RecordOption // attrs, made once: a batch must not pay for it
-	failures *failureLog
+	health   *health
 	began    time.Time    // of the telemetry, for measured
 	measured atomic.Int64 // nanoseconds after began before which no batch is measured again
 }
@@ -30,7 +30,7 @@ type telemetry struct {
 // told to leave the metric out unless its metrics level is detailed.
 const measureInterval = time.Second
 
-func newTelemetry(set processor.Settings, signal string) (*telemetry, error) {
+func newTelemetry(set processor.Settings, signal string, h *health) (*telemetry, error) {
 	builder, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func newTelemetry(set processor.Settings, signal string) (*telemetry, error) {
 		meter:    metadata.Meter(set.TelemetrySettings),
 		attrs:    attrs,
 		recorded: []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attrs...))},
-		failures: &failureLog{logger: set.Logger},
+		health:   h,
 		began:    time.Now(),
 	}, nil
 }
@@ -64,7 +64,7 @@ func (t *telemetry) observe(stats func() batcher.Stats) (err error) {
 	failed := by("cause", names[batcher.FailedCause](len(batcher.Stats{}.Failed))...)
 	dropped := by("cause", names[batcher.DroppedCause](len(batcher.Stats{}.Dropped))...)
 	triggers := by("trigger", names[batcher.Trigger](len(batcher.Stats{}.Batches))...)
-	states := by("state", "pending", "sealed", "in_flight")
+	states := by("state", "pending", "sealed", "in_flight", "retrying")
 
 	b := t.builder
 	// Never unregistered: a Collector collects once more after the shutdown, and only then
@@ -81,19 +81,22 @@ func (t *telemetry) observe(stats func() batcher.Stats) (err error) {
 		each(b.ProcessorBoundedbatchRefusedItems, refused, s.Refused[:]...)
 		each(b.ProcessorBoundedbatchFailedItems, failed, s.Failed[:]...)
 		each(b.ProcessorBoundedbatchDroppedItems, dropped, s.Dropped[:]...)
-		each(b.ProcessorBoundedbatchHeldItems, states, s.Pending, s.Sealed, s.InFlight)
+		each(b.ProcessorBoundedbatchHeldItems, states, s.Pending, s.Sealed, s.InFlight, s.Retrying)
 		each(b.ProcessorBoundedbatchBatches, triggers, s.Batches[:]...)
 		o.ObserveInt64(b.ProcessorBoundedbatchCapacityItems, s.Capacity, plain)
 		o.ObserveInt64(b.ProcessorBoundedbatchExportsInFlight, s.ExportsInFlight, plain)
 		o.ObserveInt64(b.ProcessorBoundedbatchLivePartitions, s.LivePartitions, plain)
 		o.ObserveInt64(b.ProcessorBoundedbatchWaitingCallers, s.WaitingCallers, plain)
+		o.ObserveInt64(b.ProcessorBoundedbatchRetries, s.Retries, plain)
+		o.ObserveInt64(b.ProcessorBoundedbatchIsolationExports, s.IsolationExports, plain)
 		o.ObserveInt64(b.ProcessorBoundedbatchEvictions, s.Evictions, plain)
 		return nil
 	},
 		b.ProcessorBoundedbatchAcceptedItems, b.ProcessorBoundedbatchDeliveredItems, b.ProcessorBoundedbatchRefusedItems,
 		b.ProcessorBoundedbatchFailedItems, b.ProcessorBoundedbatchDroppedItems, b.ProcessorBoundedbatchHeldItems,
 		b.ProcessorBoundedbatchBatches, b.ProcessorBoundedbatchCapacityItems, b.ProcessorBoundedbatchExportsInFlight,
-		b.ProcessorBoundedbatchLivePartitions, b.ProcessorBoundedbatchWaitingCallers, b.ProcessorBoundedbatchEvictions,
+		b.ProcessorBoundedbatchLivePartitions, b.ProcessorBoundedbatchWaitingCallers, b.ProcessorBoundedbatchRetries,
+		b.ProcessorBoundedbatchIsolationExports, b.ProcessorBoundedbatchEvictions,
 	)
 	return err
 }
@@ -129,8 +132,11 @@ func (t *telemetry) MeasuresBytes() bool {
 	return now >= next && t.measured.CompareAndSwap(next, now+int64(measureInterval))
 }
 
-// ExportStarted implements batcher.Observer.
+// ExportStarted implements batcher.Observer. What is sent again is no further batch.
 func (t *telemetry) ExportStarted(e batcher.Export) {
+	if e.Attempt > 1 || e.Part {
+		return
+	}
 	ctx := context.Background()
 	t.builder.ProcessorBoundedbatchBatchItems.Record(ctx, int64(e.Items), t.recorded...)
 	t.builder.ProcessorBoundedbatchBatchAge.Record(ctx, e.Age.Seconds(), t.recorded...)
@@ -140,7 +146,7 @@ func (t *telemetry) ExportStarted(e batcher.Export) {
 }
 
 // ExportEnded implements batcher.Observer.
-func (t *telemetry) ExportEnded(e batcher.Export, took time.Duration, cause batcher.FailedCause, err error) {
+func (t *telemetry) ExportEnded(e batcher.Export, took time.Duration, o batcher.Outcome) {
 	t.builder.ProcessorBoundedbatchExportDuration.Record(context.Background(), took.Seconds(), t.recorded...)
-	t.failures.ended(e.Items, cause, err)
+	t.health.ended(e, o)
 }

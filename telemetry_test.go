@@ -2,6 +2,7 @@ package boundedbatchprocessor
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -14,12 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"go.uber.org/zap"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
@@ -118,14 +121,14 @@ func TestFailedItemsAreCountedByCause(t *testing.T) {
 		cfg.MaxConcurrentExports, cfg.MaxConcurrentExportsPerPartition = 1, 1
 		never := newGate()
 		r := started(t, cfg, func(b batchertest.Batch) error {
-			switch b.Number {
-			case 0:
+			switch first := b.IDs[0]; {
+			case first < 1:
 				return consumererror.NewPermanent(errRefused)
-			case 1:
+			case first < 3:
 				return errRefused
-			case 2:
+			case first < 7:
 				return never.held(b)
-			case 3: // the time is over, but downstream has a better reason
+			case first < 15: // the time is over, but downstream has a better reason
 				_ = never.held(b)
 				return consumererror.NewPermanent(errRefused)
 			default:
@@ -141,8 +144,8 @@ func TestFailedItemsAreCountedByCause(t *testing.T) {
 		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(31), ignoring...)
 		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(16), ignoring...)
 		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", nil), ignoring...)
-		metadatatest.AssertEqualProcessorBoundedbatchExportDuration(t.T, r.tel,
-			histogram(r, "export_duration", 0.0, 0, 2, 2, 0), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchExportDuration(t.T, r.tel, // two of parts, and both are refused
+			histogram(r, "export_duration", 0.0, 0, 2, 2, 2, 2, 0), ignoring...)
 	})
 }
 
@@ -363,7 +366,7 @@ func TestTicksReportTheirLateness(t *testing.T) {
 	})
 	t.Run("a late tick", func(t *testing.T) { // virtual time is never late
 		tel := componenttest.NewTelemetry()
-		observer, err := newTelemetry(metadatatest.NewSettings(tel), "traces")
+		observer, err := newTelemetry(metadatatest.NewSettings(tel), "traces", &health{logger: zap.NewNop()})
 		require.NoError(t, err)
 		observer.Ticked(30 * time.Millisecond)
 		r := &rig{t: t, tel: tel, signal: "traces"}
@@ -427,7 +430,7 @@ func TestBatchBytesAreMeasuredOnlyWhileTheMetricIsEnabled(t *testing.T) {
 				kind := batchertest.Logs()
 				weighed := &weighing[plog.Logs]{Signal: kind}
 				sink := batchertest.NewSink(kind, nil)
-				p, err := newProcessor(metadatatest.NewSettings(tel), testConfig(), weighed, sink.Consume)
+				p, err := newProcessor(metadatatest.NewSettings(tel), testConfig(), weighed, consumer.Capabilities{}, sink.Consume)
 				require.NoError(t, err)
 				require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
 				for i := range 2 {
@@ -545,10 +548,147 @@ func TestStartAgainIsRefusedWithoutCountingTwice(t *testing.T) {
 	})
 }
 
+// TestBatchIsDescribedOnceHoweverOftenItIsSent: its size and age are those of its first
+// export; the time of each export counts.
+func TestBatchIsDescribedOnceHoweverOftenItIsSent(t *testing.T) {
+	tel := componenttest.NewTelemetry()
+	observer, err := newTelemetry(metadatatest.NewSettings(tel), "traces", &health{logger: zap.NewNop()})
+	require.NoError(t, err)
+	for i, e := range []batcher.Export{
+		{Items: 100, Bytes: 5000, Age: time.Second, Attempt: 1},
+		{Items: 100, Bytes: 5000, Age: time.Second, Attempt: 2},
+		{Items: 7, Bytes: 300, Age: time.Second, Attempt: 1, Part: true},
+		{Items: 7, Bytes: 300, Age: time.Second, Attempt: 2, Part: true},
+		{Items: 20, Bytes: -1, Age: 2 * time.Second, Attempt: 1},
+	} {
+		observer.ExportStarted(e)
+		observer.ExportEnded(e, time.Duration(i)*time.Second, batcher.Outcome{})
+	}
+	r := &rig{t: t, tel: tel, signal: "traces"}
+	metadatatest.AssertEqualProcessorBoundedbatchBatchItems(t, tel, histogram[int64](r, "batch_items", 100, 20), ignoring...)
+	metadatatest.AssertEqualProcessorBoundedbatchBatchBytes(t, tel, histogram[int64](r, "batch_bytes", 5000), ignoring...)
+	metadatatest.AssertEqualProcessorBoundedbatchBatchAge(t, tel, histogram(r, "batch_age", 1.0, 2), ignoring...)
+	metadatatest.AssertEqualProcessorBoundedbatchExportDuration(t, tel, histogram(r, "export_duration", 0.0, 1, 2, 3, 4), ignoring...)
+}
+
+// TestItemsThatWaitForARetryAreHeld, as a state of their own, and count against
+// queue_size.
+func TestItemsThatWaitForARetryAreHeld(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		cfg := testConfig()
+		cfg.RetryOnFailure.Enabled = true
+		cfg.BlockOnOverflow = false
+		r := started(t, cfg, func(b batchertest.Batch) error {
+			if b.Number == 0 {
+				return errRefused
+			}
+			return nil
+		})
+		r.send(12)
+		r.send(4)
+		synctest.Wait()
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", counts{"retrying": 12, "pending": 4}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchRetries(t.T, r.tel, r.total(0), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchFailedItems(t.T, r.tel, r.by("failed_cause", nil), ignoring...)
+		require.EqualValues(t, 16, r.requireSum())
+		require.ErrorIs(t, r.try(context.Background(), 85), batcher.ErrOverflow)
+
+		time.Sleep(time.Minute)
+		metadatatest.AssertEqualProcessorBoundedbatchHeldItems(t.T, r.tel, r.by("state", nil), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchRetries(t.T, r.tel, r.total(1), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(16), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchBatchItems(t.T, r.tel, histogram[int64](r, "batch_items", 12, 4), ignoring...)
+	})
+}
+
+func TestRetriesThatEndAreFailures(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		cfg := testConfig()
+		cfg.RetryOnFailure = RetryConfig{
+			Enabled: true, InitialInterval: time.Second, Multiplier: 2, MaxInterval: 4 * time.Second, MaxElapsedTime: 10 * time.Second,
+		}
+		r := started(t, cfg, func(batchertest.Batch) error { return errRefused })
+		r.send(10)
+		time.Sleep(time.Minute) // exports after 0, 1, 3 and 7 s
+		metadatatest.AssertEqualProcessorBoundedbatchRetries(t.T, r.tel, r.total(3), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchFailedItems(t.T, r.tel, r.by("failed_cause", counts{"retryable": 10}), ignoring...)
+		require.Equal(t, 1, r.logs.FilterMessage(lineRetried).Len())
+		require.Equal(t, 1, r.logs.FilterMessage(lineStillLost).Len())
+		require.Zero(t, r.requireSum())
+	})
+}
+
+// TestPoisonedRequestIsCountedByItself: among requests that share its batch, and with
+// the further exports that it took to find it.
+func TestPoisonedRequestIsCountedByItself(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		t.Run(fmt.Sprintf("wait_for_result=%v", waits), func(t *testing.T) {
+			eachSignal(t, func(t signalTest) {
+				cfg := testConfig()
+				cfg.WaitForResult = waits
+				cfg.FlushWhenIdle = new(false)
+				const poison = 7
+				r := started(t, cfg, func(b batchertest.Batch) error {
+					if slices.Contains(b.IDs, poison) {
+						return consumererror.NewPermanent(errRefused)
+					}
+					return nil
+				})
+				var answers []<-chan error
+				for range 10 {
+					answers = append(answers, r.goTry(context.Background(), 1))
+					synctest.Wait() // in this order
+				}
+				for i, answer := range answers {
+					if err := <-answer; waits && i == poison {
+						require.True(t, consumererror.IsPermanent(err))
+						require.ErrorIs(t, err, errRefused)
+					} else {
+						require.NoError(t, err, "caller %d", i)
+					}
+				}
+				time.Sleep(time.Minute)
+				metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(9), ignoring...)
+				metadatatest.AssertEqualProcessorBoundedbatchFailedItems(t.T, r.tel, r.by("failed_cause", counts{"permanent": 1}), ignoring...)
+				metadatatest.AssertEqualProcessorBoundedbatchIsolationExports(t.T, r.tel, r.total(int64(len(r.sink.Batches())-1)), ignoring...)
+				metadatatest.AssertEqualProcessorBoundedbatchBatchItems(t.T, r.tel, histogram[int64](r, "batch_items", 10), ignoring...)
+				require.Greater(t, len(r.sink.Batches()), 2)
+				require.Empty(t, r.host.reported(), "one request says nothing about the component")
+				if waits {
+					require.Equal(t, 1, r.logs.Len(), "its caller was told")
+				} else {
+					require.Equal(t, 1, r.logs.FilterMessage(lineIsolated).Len())
+				}
+			})
+		})
+	}
+}
+
+// TestItemsThatTheirCallerWithdrewAreDropped: what was pending when its context ended.
+func TestItemsThatTheirCallerWithdrewAreDropped(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		cfg := testConfig()
+		cfg.WaitForResult = true
+		cfg.FlushWhenIdle = new(false)
+		r := started(t, cfg, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		gone := r.goTry(ctx, 3)
+		synctest.Wait()
+		stays := r.goTry(context.Background(), 4)
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-gone, context.Canceled)
+		require.NoError(t, <-stays)
+		metadatatest.AssertEqualProcessorBoundedbatchDroppedItems(t.T, r.tel, r.by("dropped_cause", counts{"canceled": 3}), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchDeliveredItems(t.T, r.tel, r.total(4), ignoring...)
+		require.Zero(t, r.requireSum())
+	})
+}
+
 // TestScrapeIsOneSnapshot: two would not add up.
 func TestScrapeIsOneSnapshot(t *testing.T) {
 	tel := componenttest.NewTelemetry()
-	observer, err := newTelemetry(metadatatest.NewSettings(tel), "traces")
+	observer, err := newTelemetry(metadatatest.NewSettings(tel), "traces", &health{logger: zap.NewNop()})
 	require.NoError(t, err)
 	snapshots := 0
 	require.NoError(t, observer.observe(func() batcher.Stats {
@@ -566,61 +706,80 @@ func TestScrapeIsOneSnapshot(t *testing.T) {
 // + held and held <= capacity in scrapes taken while many callers, exports and ticks
 // change all of them.
 func TestItemsAddUpInEveryScrapeConcurrentSafe(t *testing.T) {
-	eachSignal(t, func(t signalTest) {
-		cfg := testConfig()
-		cfg.SendBatchMaxSize = 12
-		cfg.ExportTimeout = 50 * time.Millisecond
-		cfg.ShutdownTimeout = 100 * time.Millisecond
-		cfg.MetadataKeys = []string{"tenant"}
-		cfg.MetadataCardinalityLimit = 2
-		never := newGate()
-		r := started(t, cfg, func(b batchertest.Batch) error {
-			switch b.Number % 7 {
-			case 2:
-				return errRefused
-			case 3:
-				return consumererror.NewPermanent(errRefused)
-			case 4:
-				return never.held(b)
-			case 5:
-				time.Sleep(time.Millisecond)
-			}
-			return nil
+	for _, c := range []struct {
+		name         string
+		waits, retry bool
+	}{
+		{"accepted", false, false},
+		{"retried", false, true},
+		{"waited for", true, false},
+		{"waited for and retried", true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachSignal(t, func(t signalTest) { testItemsAddUp(t, c.waits, c.retry) })
 		})
-		tenants := []context.Context{tenant("a"), tenant("b"), tenant("c")}
-		const callers, requests = 8, 20
-		var sending sync.WaitGroup
-		for c := range callers {
-			sending.Go(func() {
-				for i := range requests {
-					ctx, cancel := context.WithTimeout(tenants[(c+i)%3], time.Duration(i%5)*10*time.Millisecond)
-					_ = r.consume(ctx, 10_000*c+150*i, 1+(7*c+13*i)%130)
-					cancel()
-				}
-			})
+	}
+}
+
+func testItemsAddUp(t signalTest, waits, retry bool) {
+	cfg := testConfig()
+	cfg.WaitForResult = waits
+	cfg.RetryOnFailure.Enabled = retry
+	cfg.RetryOnFailure.InitialInterval = 5 * time.Millisecond
+	cfg.RetryOnFailure.MaxInterval = 10 * time.Millisecond
+	cfg.RetryOnFailure.MaxElapsedTime = 20 * time.Millisecond
+	cfg.SendBatchMaxSize = 12
+	cfg.ExportTimeout = 50 * time.Millisecond
+	cfg.ShutdownTimeout = 100 * time.Millisecond
+	cfg.MetadataKeys = []string{"tenant"}
+	cfg.MetadataCardinalityLimit = 2
+	never := newGate()
+	r := started(t, cfg, func(b batchertest.Batch) error {
+		switch b.Number % 7 {
+		case 2:
+			return errRefused
+		case 3:
+			return consumererror.NewPermanent(errRefused)
+		case 4:
+			return never.held(b)
+		case 5:
+			time.Sleep(time.Millisecond)
 		}
-		var over atomic.Bool
-		scrapes, moving := 0, 0
-		var scraping sync.WaitGroup
-		scraping.Go(func() {
-			for !over.Load() {
-				for range 5 { // while others run
-					if held := r.requireSum(); held > 0 {
-						moving++
-					}
-					scrapes++
-				}
-				time.Sleep(5 * time.Millisecond) // time passes only while all wait
+		return nil
+	})
+	tenants := []context.Context{tenant("a"), tenant("b"), tenant("c")}
+	const callers, requests = 8, 20
+	var sending sync.WaitGroup
+	for c := range callers {
+		sending.Go(func() {
+			for i := range requests {
+				ctx, cancel := context.WithTimeout(tenants[(c+i)%3], time.Duration(i%5)*10*time.Millisecond)
+				_ = r.consume(ctx, 10_000*c+150*i, 1+(7*c+13*i)%130)
+				cancel()
 			}
 		})
-		sending.Wait()
-		r.requireSum()
-		_ = r.Shutdown(context.Background()) // what fails during it is not what matters here
-		over.Store(true)
-		scraping.Wait()
-		t.Logf("%d scrapes, %d of them while something was held", scrapes, moving)
-		require.Positive(t, moving)
+	}
+	var over atomic.Bool
+	scrapes, moving := 0, 0
+	var scraping sync.WaitGroup
+	scraping.Go(func() {
+		for !over.Load() {
+			for range 5 { // while others run
+				if held := r.requireSum(); held > 0 {
+					moving++
+				}
+				scrapes++
+			}
+			time.Sleep(5 * time.Millisecond) // time passes only while all wait
+		}
 	})
+	sending.Wait()
+	r.requireSum()
+	_ = r.Shutdown(context.Background()) // what fails during it is not what matters here
+	over.Store(true)
+	scraping.Wait()
+	t.Logf("%d scrapes, %d of them while something was held", scrapes, moving)
+	require.Positive(t, moving)
 }
 
 // requireSum scrapes once, checks the identity of the items and returns what is held.

@@ -27,10 +27,13 @@ type Batcher[T any] struct {
 	live       list[partition[T]]
 	pending    list[partition[T]]
 	idle, busy list[partition[T]] // ready partitions without and with an export under way
+	eager      list[partition[T]] // those whose open batch leaves as soon as a slot is free
 	exports    int                // slots taken
 	ticker     *ticker[partition[T]]
-	empty      bool  // drained is closed
-	failure    error // the last failure of an export since Shutdown began
+	retries    *ticker[batch[T]] // the batches that wait to be sent again
+	empty      bool              // drained is closed
+	lastRetry  time.Time         // while shutting down: no export is repeated after this
+	failure    error             // the last failure of an export since Shutdown began
 
 	_ [64]byte // what follows is only read
 
@@ -39,8 +42,11 @@ type Batcher[T any] struct {
 	next   func(context.Context, T) error
 	only   *partition[T] // the partition of a batcher without keys
 
-	maxItems     int // most items in a batch
-	perPartition int // most exports of one partition at once
+	maxItems     int  // most items in a batch
+	perPartition int  // most exports of one partition at once
+	ordered      bool // the batches of a partition leave one after the other, whatever happens
+	resends      bool // batches can be sent again: downstream leaves them intact, or gets a copy
+	copies       bool // downstream gets a copy
 
 	// base is what every export's context is made from; cancel ends them all.
 	base   context.Context
@@ -83,12 +89,16 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 		maxItems:     cmp.Or(set.SendBatchMaxSize, math.MaxInt),
 		perPartition: cmp.Or(set.MaxConcurrentExportsPerPartition, set.MaxConcurrentExports),
 
+		copies: set.NextMutates && (set.WaitForResult || set.Retry.Enabled),
+
 		budget:    budget{capacity: set.QueueSize},
 		stop:      make(chan struct{}),
 		scheduled: make(chan struct{}),
 		drained:   make(chan struct{}),
 		stopped:   make(chan struct{}),
 	}
+	b.ordered = b.perPartition == 1
+	b.resends = b.copies || !set.NextMutates
 	b.base, b.cancel = context.WithCancel(b.labelled("export"))
 	if len(set.MetadataKeys) == 0 {
 		b.only = newPartition[T](b.base, "")
@@ -108,18 +118,23 @@ func (b *Batcher[T]) Start() error {
 	}
 	b.state = stateRunning
 	b.ticker = newTicker[partition[T]](max(b.set.Timeout, 1))
+	b.retries = newTicker[batch[T]](1) // each batch has its own wait
 	go b.schedule()
 	return nil
 }
 
 // Consume takes responsibility for the items in data, or returns an error and keeps
-// nothing of them. It waits only for room in the budget, and only with
-// BlockOnOverflow; the end of ctx and Shutdown end the wait. A nil error says that
-// the items are pending, not that they are delivered.
+// nothing of them. With BlockOnOverflow it waits for room in the budget; the end of ctx
+// and Shutdown end the wait. A nil error says that the items are pending, not that they
+// are delivered.
+//
+// With WaitForResult it then waits for what becomes of the items: nil says that all of
+// them are delivered, and an error is that of their own exports, permanent or not as these
+// were. When ctx ends, what is still pending is withdrawn and the rest may be delivered.
 //
 // A request with more items than QueueSize is admitted piece by piece. If that is cut
 // short, the error (consumererror.Traces and its kin) holds the items that were not
-// accepted. Every error but one wrapping ErrTooLarge is worth a later try.
+// accepted. Every refusal but ErrTooLarge is worth a later try.
 //
 // Consume empties data, so the caller must own it.
 func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
@@ -132,13 +147,13 @@ func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
 	return b.consume(ctx, &c, appendKey(buf[:0], b.set.MetadataKeys, c.md), data)
 }
 
-func (b *Batcher[T]) consume(ctx context.Context, c *caller, key []byte, data T) error {
+func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data T) error {
 	items := b.signal.Items(data)
 	ended := ctx.Err()
 	b.lock()
 	if ended == nil && b.join(c, key, data, items) {
 		b.mu.Unlock()
-		return nil
+		return b.outcome(ctx, c)
 	}
 	if items > b.set.QueueSize {
 		return b.consumeInPieces(ctx, ended, c, key, data, items)
@@ -147,9 +162,9 @@ func (b *Batcher[T]) consume(ctx context.Context, c *caller, key []byte, data T)
 		return b.refuse(r, items)
 	}
 	if r, rest := b.accept(c, key, data, items); r != nil {
-		return b.partly(r, items, rest)
+		return b.partly(ctx, c, r, items, rest)
 	}
-	return nil
+	return b.outcome(ctx, c)
 }
 
 // lock takes b.mu for a caller, and spins for about a microsecond before it parks. A
@@ -174,7 +189,7 @@ func (b *Batcher[T]) lock() {
 // it does not fill. Nothing is to be sealed, armed, cut, dispatched or woken for it: had
 // the open batch been due to leave, it would have left. It tells whether it did so.
 // Requires b.mu held.
-func (b *Batcher[T]) join(c *caller, key []byte, data T, items int) bool {
+func (b *Batcher[T]) join(c *caller[T], key []byte, data T, items int) bool {
 	p := b.only
 	if p == nil {
 		p = b.partitions[string(key)]
@@ -187,15 +202,21 @@ func (b *Batcher[T]) join(c *caller, key []byte, data T, items int) bool {
 	return true
 }
 
-// caller is what one Consume call knows of its context, read before b.mu is taken
-// because a context may be anybody's code.
-type caller struct {
+// caller is what one Consume call knows: of its context, read before b.mu is taken
+// because a context may be anybody's code, and of where its items are.
+type caller[T any] struct {
 	md   client.Metadata // empty without metadata keys
 	span trace.SpanContext
+
+	// Where the caller's items are, if it waits for their outcome. Most requests are in
+	// one batch.
+	places int
+	first  place[T]
+	more   []place[T]
 }
 
 // callerOf reads a caller's context.
-func (b *Batcher[T]) callerOf(ctx context.Context) (c caller) {
+func (b *Batcher[T]) callerOf(ctx context.Context) (c caller[T]) {
 	if b.only == nil {
 		c.md = client.FromContext(ctx).Metadata
 	}
@@ -274,7 +295,7 @@ func (b *Batcher[T]) admit(ctx context.Context, ended error, items int) *refusal
 // accept puts admitted items into the open batch of their partition and seals what
 // is full. If the time for shutting down ends meanwhile, it returns the refusal with
 // what it has not placed. Requires b.mu held, and releases it.
-func (b *Batcher[T]) accept(c *caller, key []byte, data T, items int) (*refusal, T) {
+func (b *Batcher[T]) accept(c *caller[T], key []byte, data T, items int) (*refusal, T) {
 	if items > 0 {
 		p := b.partitionOf(c, key)
 		for items > b.maxItems-p.openItems() {
@@ -299,7 +320,7 @@ func (b *Batcher[T]) accept(c *caller, key []byte, data T, items int) (*refusal,
 
 // place puts items that fit into the open batch of p, and seals it if it is due.
 // Requires b.mu held.
-func (b *Batcher[T]) place(c *caller, p *partition[T], data T, items int) {
+func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, items int) {
 	b.open(p)
 	b.add(c, p, data, items)
 	switch {
@@ -307,20 +328,39 @@ func (b *Batcher[T]) place(c *caller, p *partition[T], data T, items int) {
 		b.seal(p, TriggerShutdown, time.Now())
 	case p.open.items >= b.set.SendBatchSize:
 		b.seal(p, TriggerSize, time.Now())
-	case b.set.Timeout > 0 && !p.grid.armed():
-		b.ticker.start(&p.grid, p.open.first)
+	default:
+		if b.set.Timeout > 0 && !p.grid.armed() {
+			b.ticker.start(&p.grid, p.open.first)
+		}
+		b.queue(p) // it may be one that flushes at once
 	}
 }
 
 // add moves items to the open batch of p, which has room for them. Requires b.mu held.
-func (b *Batcher[T]) add(c *caller, p *partition[T], data T, items int) {
-	b.signal.Move(data, p.open.data)
+func (b *Batcher[T]) add(c *caller[T], p *partition[T], data T, items int) {
+	b.put(c, p.open, data, items)
 	p.open.items += items
 	b.stats.Accepted += int64(items)
 	b.live.moveToBack(&p.live)
+}
+
+// put makes data, which has that many items, a part of bt, and leaves counting to its
+// caller. Requires b.mu held.
+func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, items int) {
+	link := 0
 	if c.span.IsSampled() {
-		p.open.link(c.span)
+		link = bt.link(c.span)
 	}
+	if !b.set.WaitForResult {
+		if n := b.signal.Resources(data); n > 1 {
+			from := b.signal.Resources(bt.data)
+			bt.wide = append(bt.wide, extent{from, from + n})
+		}
+		b.signal.Move(data, bt.data)
+		return
+	}
+	b.signal.Ref(data) // the caller may leave before the batch does
+	c.share(bt, share[T]{data: data, items: items, link: link})
 }
 
 // open makes sure that p has an open batch. Requires b.mu held.
@@ -330,7 +370,13 @@ func (b *Batcher[T]) open(p *partition[T]) {
 	}
 	now := time.Now()
 	b.enliven(p, now)
-	p.open = &batch[T]{data: b.signal.New(p.resources), partition: p, first: now}
+	p.open = &batch[T]{partition: p, first: now}
+	if b.set.WaitForResult {
+		p.open.shares = make([]share[T], 0, p.extent)
+		p.open.done = make(chan struct{})
+	} else {
+		p.open.data = b.signal.New(p.extent)
+	}
 	b.pending.pushBack(&p.pending)
 }
 
@@ -341,7 +387,11 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 	bt := p.open
 	p.open = nil
 	b.pending.remove(&p.pending)
-	p.resources = b.signal.Resources(bt.data)
+	if b.set.WaitForResult {
+		p.extent = len(bt.shares)
+	} else {
+		p.extent = b.signal.Resources(bt.data)
+	}
 	bt.sealed, bt.trigger = now, trigger
 	p.line.push(bt)
 	b.stats.Sealed += int64(bt.items)
@@ -359,7 +409,7 @@ func (b *Batcher[T]) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.stats
-	s.Pending = s.Accepted - s.Delivered - s.Sealed - s.InFlight
+	s.Pending = s.Accepted - s.Delivered - s.Sealed - s.InFlight - s.Retrying
 	for _, n := range s.Failed {
 		s.Pending -= n
 	}

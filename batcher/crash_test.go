@@ -58,6 +58,6 @@ type printer struct{ *events }
 func (printer) MeasuresBytes() bool          { return false }
 func (printer) ExportStarted(batcher.Export) {}
 
-func (printer) ExportEnded(_ batcher.Export, _ time.Duration, _ batcher.FailedCause, err error) {
-	fmt.Println("ended:", err)
+func (printer) ExportEnded(_ batcher.Export, _ time.Duration, o batcher.Outcome) {
+	fmt.Println("ended:", o.Err)
 }

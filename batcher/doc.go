@@ -5,8 +5,8 @@
 //
 // It knows pdata and client metadata, and nothing of a Collector: no components, YAML,
 // logs or metrics. Use it where pdata flows in a program of your own. Inside a Collector
-// configure the boundedbatch processor instead, and where requests are large already, or
-// every request must be acknowledged by its destination, do not batch at all.
+// configure the boundedbatch processor instead, and where requests are large already do not
+// batch at all.
 //
 // # Vocabulary
 //
@@ -14,9 +14,11 @@
 // point. Items are accepted when Consume takes responsibility, or refused, when it
 // returns an error and keeps nothing. What was accepted is pending in an open batch, then
 // sealed in a closed batch that waits for an export slot, then in flight in an export
-// call, and ends as delivered, failed or dropped. Held is what is pending, sealed or in
-// flight. A partition is what the requests with the same values of Settings.MetadataKeys
-// share. A batch is sealed for a reason, its [Trigger].
+// call, perhaps retrying, and ends as delivered, failed or dropped. Held is what is pending,
+// sealed, in flight or retrying. A partition is what the requests with the same values of
+// Settings.MetadataKeys share. A batch is sealed for a reason, its [Trigger]. With
+// Settings.WaitForResult the outcome of its items is what Consume returns; a request's
+// share of a batch is what the two have in common.
 //
 // # Life of a request
 //
@@ -30,15 +32,26 @@
 //  4. seal closes the batch when it is full, at a tick of its partition's grid, or for
 //     another [Trigger], and puts it into the partition's line.
 //  5. dispatch gives a free slot to the first batch of a line; launch starts the export.
-//  6. exportOne calls the next consumer. settle counts the outcome, gives the items back
-//     to the budget, admits who waited for them, and goes on with the next sealed batch.
+//  6. exportOne calls the next consumer. judge decides what follows. settle counts the
+//     outcome, gives the items back to the budget, admits who waited for them, and goes on
+//     with the next sealed batch; or the batch waits to be sent again (retryLater), or goes
+//     back into the line in parts (divide).
+//  7. A caller that waits has its answer when all batches with a share of its request are
+//     settled. If its context ends before, what is pending is withdrawn.
 //
 // # Files
 //
 //	batcher.go    Batcher: New, Start, Consume, and how items get into batches
 //	pieces.go     requests that must be cut, because of a batch's size or of the budget
 //	shutdown.go   the stages of Shutdown
-//	flush.go      from sealed to delivered: ticks, slots, export calls, outcomes
+//	schedule.go   the scheduling goroutine: ticks
+//	flush.go      from sealed to the next consumer: slots and export calls
+//	settle.go     what becomes of a batch when its export has ended
+//	retry.go      what failed and is sent again as it is
+//	isolation.go  what was refused for good and is sent again in parts
+//	status.go     what gRPC statuses in errors say: whose fault, when to come back
+//	join.go       one error of several outcomes; whose data is in it
+//	outcome.go    callers that wait: their shares, answers and withdrawals
 //	budget.go     exact admission, first come first served
 //	ticker.go     the grids of all partitions and the one timer
 //	partition.go  identity, lookup, the limit of live partitions
@@ -55,10 +68,13 @@
 //
 //	goroutine   started by  woken by             ends
 //	callers     the user                         with Consume
-//	schedule    Start       the timer            Shutdown closes stop
+//	schedule    Start       its two timers       Shutdown closes stop
 //	export      launch      (runs from launch)   when no sealed batch is left for its slot
 //
-// A caller that waits for room is woken by a grant, its context or Shutdown. An export
+// One timer is for the ticks of all partitions, the other for all retries.
+//
+// A caller that waits for room is woken by a grant, its context or Shutdown; one that waits
+// for its outcome by that, its context or the end of Shutdown. An export
 // slot is taken under the lock before its goroutine starts, so there are never more
 // export goroutines than Settings.MaxConcurrentExports. An idle batcher has one goroutine,
 // asleep, and no timer armed.
@@ -66,11 +82,13 @@
 // # Invariants
 //
 //	0 <= held <= used <= capacity, and used is 0 in the end
-//	accepted = delivered + failed + dropped + pending + sealed + in flight, at any instant
+//	accepted = delivered + failed + dropped + pending + sealed + in flight + retrying, at any instant
 //	0 < items of a batch <= SendBatchMaxSize, if that is set
 //	exports under way <= MaxConcurrentExports, and per partition its own limit
 //	sealed - accepted <= Timeout for every item, but for a late wake-up
-//	batches of a partition begin their exports in the order in which they were sealed
+//	batches of a partition begin their exports in the order in which they were sealed, and
+//	with one export per partition nothing overtakes a batch that is sent again
+//	every share has exactly one answer, or was withdrawn
 //
 // # Not obvious
 //
@@ -80,6 +98,18 @@
 //
 // The budget is taken before items are accepted and given back when their export has
 // returned, so used also counts callers between the two. The counts in [Stats] do not.
+//
+// What is handed on is no longer ours, but may have to be sent again. Unless it declares
+// that it mutates data, the next consumer leaves it as it is; otherwise it gets a copy, if a
+// setting needs that. The engine holds a reference (Signal.Ref) to what it may need after
+// others have let go of it: to a batch from its first export until it is settled, and to a
+// request whose caller waits until its shares are put together.
+//
+// Parts of a batch are copies, although moving would be cheaper: the consumer that has
+// refused the batch may still read it, for instance as one of several behind a fan-out.
+//
+// Answers are given after b.mu is released, and Shutdown may be over before. A caller that
+// is woken by that looks for its answer under the lock (known).
 //
 // A partition with keys exists while it holds anything or ticks. Retiring it under the
 // limit of live partitions seals it but does not forget it while it has a sealed batch or

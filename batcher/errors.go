@@ -27,6 +27,13 @@ var (
 // did not return: it panicked or ended its goroutine.
 var ErrDownstreamDied = errors.New("the next consumer did not return")
 
+// What ends the wait for an outcome when Shutdown is over before there is one. Both are
+// worth a later try.
+var (
+	errDropped        = fmt.Errorf("%w: the time for it was over before the items were delivered", ErrShutdown)
+	errOutcomeUnknown = fmt.Errorf("%w: the time for it was over before the outcome was known", ErrShutdown)
+)
+
 // RefusedCause says why items were refused.
 type RefusedCause uint8
 
@@ -69,12 +76,14 @@ type DroppedCause uint8
 const (
 	// DroppedShutdown: the time for shutting down was over.
 	DroppedShutdown DroppedCause = iota
+	// DroppedCanceled: the context of the waiting caller ended while they were pending.
+	DroppedCanceled
 
 	droppedCauseCount
 )
 
 // String returns the cause as metrics name it.
-func (c DroppedCause) String() string { return [...]string{"shutdown"}[c] }
+func (c DroppedCause) String() string { return [...]string{"shutdown", "canceled"}[c] }
 
 // failedCause classifies what the next consumer returned for an export that ran
 // under ctx. A permanent error stays permanent even if the time was over as well.
@@ -89,6 +98,8 @@ func failedCause(ctx context.Context, err error) FailedCause {
 	}
 	return FailedRetryable
 }
+
+func isPermanent(err error) bool { return consumererror.IsPermanent(err) }
 
 // refusal is one refused request, or the refused rest of one.
 type refusal struct {
@@ -120,6 +131,8 @@ type Undelivered struct {
 	InFlight int64
 	// Sealed items waited for an export slot.
 	Sealed int64
+	// Retrying items had failed and waited to be sent again.
+	Retrying int64
 	// Failed items were refused by the next consumer during the shutdown.
 	Failed int64
 	// Err is the last failure of an export during the shutdown, or the context's
@@ -129,9 +142,11 @@ type Undelivered struct {
 
 // Error names each kind of loss that occurred.
 func (u *Undelivered) Error() string {
-	return fmt.Sprintf("%d items were not delivered: %d in flight, %d sealed, %d failed during the shutdown: %v",
-		u.InFlight+u.Sealed+u.Failed, u.InFlight, u.Sealed, u.Failed, u.Err)
+	return fmt.Sprintf("%d items were not delivered: %d in flight, %d sealed, %d retrying, %d failed during the shutdown: %v",
+		u.items(), u.InFlight, u.Sealed, u.Retrying, u.Failed, u.Err)
 }
+
+func (u *Undelivered) items() int64 { return u.InFlight + u.Sealed + u.Retrying + u.Failed }
 
 // Unwrap returns Err.
 func (u *Undelivered) Unwrap() error { return u.Err }

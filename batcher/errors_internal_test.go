@@ -78,7 +78,7 @@ func TestFailuresAndTheirCauses(t *testing.T) {
 func TestUndeliveredNamesEveryLoss(t *testing.T) {
 	why := errors.New("why")
 	u := &Undelivered{InFlight: 1, Sealed: 20, Failed: 300, Err: why}
-	require.EqualError(t, u, "321 items were not delivered: 1 in flight, 20 sealed, 300 failed during the shutdown: why")
+	require.EqualError(t, u, "321 items were not delivered: 1 in flight, 20 sealed, 0 retrying, 300 failed during the shutdown: why")
 	require.ErrorIs(t, u, why)
 }
 

@@ -196,6 +196,18 @@ type events struct {
 	began []batcher.Export
 	ended []error
 	bytes bool
+
+	outcomes []batcher.Outcome
+}
+
+// failed sums up what was reported as given up.
+func (e *events) failed() (items int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, o := range e.outcomes {
+		items += o.Failed
+	}
+	return items
 }
 
 func (e *events) AdmissionWaited(d time.Duration) {
@@ -212,10 +224,26 @@ func (e *events) ExportStarted(x batcher.Export) {
 	e.mu.Unlock()
 }
 
-func (e *events) ExportEnded(_ batcher.Export, _ time.Duration, _ batcher.FailedCause, err error) {
+func (e *events) ExportEnded(_ batcher.Export, _ time.Duration, o batcher.Outcome) {
 	e.mu.Lock()
-	e.ended = append(e.ended, err)
+	e.ended = append(e.ended, o.Err)
+	e.outcomes = append(e.outcomes, o)
 	e.mu.Unlock()
+}
+
+// exports counts those that began and those that ended.
+func (e *events) exports() (began, ended int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.began), len(e.ended)
+}
+
+// attempts lists the attempts that the exports were.
+func (e *events) attempts() (all []int) {
+	for _, x := range e.began {
+		all = append(all, x.Attempt)
+	}
+	return all
 }
 
 func TestObserverIsTold(t *testing.T) { each(t, testObserver, testObserver, testObserver) }
@@ -236,7 +264,7 @@ func testObserver[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r.send(70) // pressure sends the 40, five seconds
 	require.ErrorIs(t, r.Shutdown(t.Context()), errRefused)
 	require.Equal(t, []time.Duration{5 * time.Second}, seen.waits)
-	require.Equal(t, batcher.Export{Items: 40, Bytes: len(encoded), Trigger: batcher.TriggerPressure, Age: 200 * time.Millisecond}, seen.began[0])
+	require.Equal(t, batcher.Export{Items: 40, Bytes: len(encoded), Trigger: batcher.TriggerPressure, Age: 200 * time.Millisecond, Attempt: 1}, seen.began[0])
 	require.Equal(t, []error{errRefused, errRefused}, seen.ended)
 	require.Empty(t, slices.DeleteFunc(seen.late, func(d time.Duration) bool { return d == 0 }))
 }

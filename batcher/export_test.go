@@ -1,6 +1,7 @@
 package batcher
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,13 +28,13 @@ var AppendKey = appendKey
 func (b *Batcher[T]) Check() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var pending, sealed, inFlight, live, open int
+	var pending, sealed, inFlight, live, open, retrying, eager int
 	ready := map[*partition[T]]bool{}
 	for _, l := range []*list[partition[T]]{&b.idle, &b.busy} {
 		for e := l.front; e != nil; e = e.next {
 			p := e.owner
 			ready[p] = true
-			if p.line.front == nil || p.line.front.filling || p.inFlight >= b.perPartition || (p.inFlight == 0) != (l == &b.idle) {
+			if !b.mayLeave(p) || (p.inFlight == 0) != (l == &b.idle) {
 				return fmt.Errorf("partition %q must not be on this list of ready ones", p.key)
 			}
 		}
@@ -48,34 +49,67 @@ func (b *Batcher[T]) Check() error {
 		}
 		pending += p.openItems()
 		inFlight += p.inFlight
+		retrying += p.retrying
 		for bt := p.line.front; bt != nil; bt = bt.next {
 			sealed += bt.items
 			if bt.items > b.maxItems || bt.items < 1 && !bt.filling {
 				return fmt.Errorf("sealed batch of %d items", bt.items)
 			}
+			if bt.piece != nil {
+				sealed += bt.piece.behind()
+			}
+		}
+		if b.mayFlush(p) {
+			eager++
+			if p.eager.in != &b.eager {
+				return fmt.Errorf("partition %q could be flushed and is not on the list", p.key)
+			}
 		}
 		if p.open != nil {
+			var none T
+			for _, s := range p.open.shares {
+				if s.items == 0 && any(s.data) != any(none) {
+					return errors.New("the data of a share that was withdrawn is kept")
+				}
+			}
 			open++
 		}
 		if alive := p.open != nil || p.grid.armed(); alive {
 			live++
 		}
-		if p.line.front != nil && !p.line.front.filling && p.inFlight < b.perPartition && !ready[p] {
+		if b.mayLeave(p) && !ready[p] {
 			return fmt.Errorf("partition %q could leave and is not on a list", p.key)
 		}
 		if p.inFlight > b.perPartition {
 			return fmt.Errorf("partition %q has %d exports under way", p.key, p.inFlight)
 		}
 	}
+	waiting := 0 // items that wait for a retry
+	if b.retries != nil {
+		if len(b.retries.heap) != retrying {
+			return fmt.Errorf("%d batches wait for a retry, %d counted", len(b.retries.heap), retrying)
+		}
+		for _, g := range b.retries.heap {
+			waiting += g.owner.items
+			if g.owner.piece != nil {
+				sealed += g.owner.piece.behind()
+			}
+		}
+	}
 	s := b.stats
-	accepted := s.Delivered + sum(s.Failed[:]) + sum(s.Dropped[:]) + s.Sealed + s.InFlight + int64(pending)
+	accepted := s.Delivered + sum(s.Failed[:]) + sum(s.Dropped[:]) + s.Sealed + s.InFlight + s.Retrying + int64(pending)
 	limit := b.set.MetadataCardinalityLimit
 	switch {
 	case b.state == stateOver:
-	case b.budget.used > b.budget.capacity || b.budget.used < pending+sealed+int(s.InFlight):
-		return fmt.Errorf("%d of %d used by %d pending, %d sealed, %d in flight", b.budget.used, b.budget.capacity, pending, sealed, s.InFlight)
-	case s.Sealed != int64(sealed):
+	case b.budget.used > b.budget.capacity || int64(b.budget.used) < int64(pending)+s.Sealed+s.InFlight+s.Retrying:
+		return fmt.Errorf("%d of %d used by %d pending, %d sealed, %d in flight, %d retrying",
+			b.budget.used, b.budget.capacity, pending, s.Sealed, s.InFlight, s.Retrying)
+	case s.Sealed < int64(sealed) || s.Sealed > int64(sealed) && inFlight == 0: // pieces behind one in flight are not seen here
 		return fmt.Errorf("%d items in lines, %d counted as sealed", sealed, s.Sealed)
+	case s.Retrying != int64(waiting):
+		return fmt.Errorf("%d items wait for a retry, %d counted", waiting, s.Retrying)
+	case eager != b.eager.n || eager > 0 && b.exports < b.set.MaxConcurrentExports && b.state == stateRunning:
+		return fmt.Errorf("%d partitions could be flushed, %d on the list, %d slots taken", eager, b.eager.n, b.exports)
 	case s.Accepted != accepted:
 		return fmt.Errorf("%d items accepted, %d accounted for", s.Accepted, accepted)
 	case b.exports != inFlight || b.exports > b.set.MaxConcurrentExports:

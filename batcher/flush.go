@@ -10,78 +10,45 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// tickChunk is how many due partitions are sealed in one go before b.mu is given to
-// others.
-const tickChunk = 64
-
-// schedule is the scheduling goroutine: it carries out ticks until Shutdown.
-func (b *Batcher[T]) schedule() {
-	defer close(b.scheduled)
-	pprof.SetGoroutineLabels(b.labelled("schedule"))
-	for {
-		select {
-		case <-b.stop:
-			return
-		case <-b.ticker.timer.C:
-			for more := true; more; {
-				more = b.tick()
-			}
-		}
-	}
-}
-
-// tick seals what is pending in partitions whose tick has come, and tells whether
-// there may be more of them. A partition without anything pending stops ticking.
-func (b *Batcher[T]) tick() (more bool) {
-	b.mu.Lock()
-	b.ticker.fired()
-	now := time.Now()
-	ticks, latest := 0, time.Duration(0)
-	for ; ticks < tickChunk; ticks++ {
-		p, late := b.ticker.due(now)
-		if p == nil {
-			break
-		}
-		latest = max(latest, late)
-		if p.open == nil {
-			b.ticker.stop(&p.grid, now)
-			b.rest(p)
-			continue
-		}
-		b.seal(p, TriggerTimeout, now)
-		b.ticker.advance(&p.grid, now)
-	}
-	b.ticker.set(now)
-	run := b.dispatch()
-	b.mu.Unlock()
-	b.launch(run)
-	if ticks > 0 {
-		b.set.Observer.Ticked(latest)
-	}
-	return ticks == tickChunk
-}
-
-// queue puts p on the list of those that may take an export slot, or takes it off:
-// its first sealed batch must be complete and the limit per partition not reached.
-// Requires b.mu held.
+// queue puts p on the lists of those that may take an export slot, for their first
+// sealed batch or for what is pending, or takes it off. It is to be called when what
+// mayLeave and mayFlush look at has changed. Requires b.mu held.
 func (b *Batcher[T]) queue(p *partition[T]) {
-	var in *list[partition[T]]
+	var ready, eager *list[partition[T]]
+	if b.mayLeave(p) {
+		ready = &b.busy
+		if p.inFlight == 0 {
+			ready = &b.idle
+		}
+	}
+	if b.mayFlush(p) {
+		eager = &b.eager
+	}
+	p.ready.moveTo(ready)
+	p.eager.moveTo(eager)
+}
+
+// mayLeave tells whether the first sealed batch of p may take a slot: it must be
+// complete, the limit per partition not reached, and nothing before it wait for a retry
+// where order is promised. Requires b.mu held.
+func (b *Batcher[T]) mayLeave(p *partition[T]) bool {
+	return p.line.front != nil && !p.line.front.filling && b.mayExport(p)
+}
+
+func (b *Batcher[T]) mayExport(p *partition[T]) bool {
+	return p.inFlight < b.perPartition && (p.retrying == 0 || !b.ordered)
+}
+
+// mayFlush tells whether the open batch of p is to leave as soon as a slot is free,
+// without any other reason. Requires b.mu held.
+func (b *Batcher[T]) mayFlush(p *partition[T]) bool {
 	switch {
-	case p.line.front == nil || p.line.front.filling || p.inFlight >= b.perPartition:
-	case p.inFlight == 0:
-		in = &b.idle
-	default:
-		in = &b.busy
+	case p.open == nil || p.line.front != nil:
+		return false
+	case b.set.FlushWhenIdle && p.quiet():
+		return true
 	}
-	if p.ready.in == in {
-		return
-	}
-	if p.ready.in != nil {
-		p.ready.in.remove(&p.ready)
-	}
-	if in != nil {
-		in.pushBack(&p.ready)
-	}
+	return b.set.Timeout == 0 && b.mayExport(p)
 }
 
 // dispatch gives free export slots to sealed batches: round the partitions, those
@@ -122,34 +89,30 @@ func (b *Batcher[T]) dispatch() (run *batch[T]) {
 }
 
 // sealEarly seals one pending batch before its time, because an export slot is free
-// and the timeout is 0 (the oldest batch) or a caller waits for the budget (the
-// fullest). It tells whether it found one. Requires b.mu held.
+// and its partition flushes then, or a caller waits for the budget (the fullest). It
+// tells whether it found one. Requires b.mu held.
 func (b *Batcher[T]) sealEarly() bool {
-	pressed := b.budget.waiting.n > 0
-	if b.set.Timeout > 0 && !pressed {
+	if b.eager.front != nil {
+		b.seal(b.eager.front.owner, TriggerIdle, time.Now())
+		return true
+	}
+	if b.budget.waiting.n == 0 {
 		return false
 	}
 	var best *partition[T]
 	for l := b.pending.front; l != nil; l = l.next {
 		p := l.owner
-		if p.inFlight >= b.perPartition || p.line.front != nil {
+		if !b.mayExport(p) || p.line.front != nil {
 			continue // sealing would not bring it downstream any sooner
 		}
 		if best == nil || p.open.items > best.open.items {
 			best = p
 		}
-		if b.set.Timeout == 0 {
-			break
-		}
 	}
 	if best == nil {
 		return false
 	}
-	trigger := TriggerPressure
-	if b.set.Timeout == 0 {
-		trigger = TriggerIdle
-	}
-	b.seal(best, trigger, time.Now())
+	b.seal(best, TriggerPressure, time.Now())
 	return true
 }
 
@@ -176,7 +139,12 @@ func (b *Batcher[T]) export(bt *batch[T]) {
 // exportOne hands a batch to the next consumer, settles it and returns a batch to go
 // on with, if there is one.
 func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
-	e := Export{Items: bt.items, Bytes: -1, Trigger: bt.trigger, Age: bt.sealed.Sub(bt.first)}
+	b.makeReady(bt)
+	bt.attempts++
+	e := Export{
+		Items: bt.items, Bytes: -1, Trigger: bt.trigger, Age: bt.sealed.Sub(bt.first),
+		Attempt: bt.attempts, Part: bt.piece != nil,
+	}
 	if b.set.Observer.MeasuresBytes() {
 		e.Bytes = b.signal.Bytes(bt.data)
 	}
@@ -188,10 +156,12 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 	// Deferred, so that a panic or runtime.Goexit downstream settles the batch and
 	// passes its slot on. We do not recover: a panic still ends the process.
 	defer func() {
-		cause := failedCause(ctx, err)
+		v := b.judge(ctx, bt, began, err)
 		done(err)
-		b.set.Observer.ExportEnded(e, time.Since(began), cause, err)
-		more = b.settle(bt, cause, err)
+		if !v.late {
+			b.set.Observer.ExportEnded(e, time.Since(began), v.Outcome)
+		}
+		more = b.settle(bt, v)
 		switch {
 		case more == nil:
 		case !returned:
@@ -201,9 +171,35 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 			more.next = nil
 		}
 	}()
-	err = b.next(ctx, bt.data)
+	err = b.next(ctx, b.lend(bt))
 	returned = true
 	return nil // more, once it is settled
+}
+
+// makeReady gives a batch in flight its data, if it has none yet.
+func (b *Batcher[T]) makeReady(bt *batch[T]) {
+	switch {
+	case bt.ready:
+	case bt.piece != nil:
+		from, to := bt.piece.resources()
+		bt.data = b.signal.Copy(bt.piece.of.whole.data, from, to)
+	case b.set.WaitForResult:
+		b.putTogether(bt)
+	}
+	bt.ready = true
+}
+
+// lend returns what to hand to the next consumer. A batch that can be sent again keeps
+// its data, until drop, by a reference of its own or by giving away a copy.
+func (b *Batcher[T]) lend(bt *batch[T]) T {
+	switch {
+	case b.copies:
+		return b.signal.Copy(bt.data, 0, b.signal.Resources(bt.data))
+	case b.resends && !bt.lent:
+		bt.lent = true
+		b.signal.Ref(bt.data)
+	}
+	return bt.data
 }
 
 // exportContext returns what an export of bt runs under, and what to call with the
@@ -234,38 +230,6 @@ func (b *Batcher[T]) exportContext(bt *batch[T]) (context.Context, func(error)) 
 			cancel()
 		}
 	}
-}
-
-// settle counts the outcome of an export, gives back its items and its slot, and
-// returns what may be launched now.
-func (b *Batcher[T]) settle(bt *batch[T], cause FailedCause, err error) (run *batch[T]) {
-	b.mu.Lock()
-	if b.state == stateOver {
-		b.mu.Unlock()
-		return nil
-	}
-	p, n := bt.partition, int64(bt.items)
-	p.inFlight--
-	b.exports--
-	b.stats.InFlight -= n
-	switch {
-	case err == nil:
-		b.stats.Delivered += n
-	case b.state == stateStopped:
-		b.stats.Dropped[DroppedShutdown] += n
-	default:
-		b.stats.Failed[cause] += n
-	}
-	if err != nil && b.state >= stateDraining {
-		b.failure = err
-	}
-	woken := b.release(bt.items)
-	b.queue(p)
-	b.rest(p)
-	run = b.dispatch()
-	b.mu.Unlock()
-	wakeAll(woken)
-	return run
 }
 
 // release gives items back to the budget and returns the callers to wake once b.mu is

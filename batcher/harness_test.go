@@ -82,7 +82,7 @@ func newRig[T any](t *testing.T, kind batchertest.Kind[T], set batcher.Settings,
 		s := b.Stats()
 		checkIdentity(t, s)
 		require.Zero(t, s.Held, "%+v", s)
-		require.Zero(t, s.Pending+s.Sealed+s.InFlight, "%+v", s)
+		require.Zero(t, s.Pending+s.Sealed+s.InFlight+s.Retrying, "%+v", s)
 	})
 	return r
 }
@@ -128,7 +128,7 @@ func (r *rig[T]) delivered(n int) {
 
 func checkIdentity(t *testing.T, s batcher.Stats) {
 	t.Helper()
-	out := s.Delivered + s.Pending + s.Sealed + s.InFlight
+	out := s.Delivered + s.Pending + s.Sealed + s.InFlight + s.Retrying
 	for _, n := range s.Failed {
 		out += n
 	}
@@ -136,9 +136,9 @@ func checkIdentity(t *testing.T, s batcher.Stats) {
 		out += n
 	}
 	require.Equal(t, s.Accepted, out, "%+v", s)
-	require.LessOrEqual(t, s.Pending+s.Sealed+s.InFlight, s.Held, "%+v", s)
+	require.LessOrEqual(t, s.Pending+s.Sealed+s.InFlight+s.Retrying, s.Held, "%+v", s)
 	require.LessOrEqual(t, s.Held, s.Capacity, "%+v", s)
-	for _, n := range []int64{s.Pending, s.Sealed, s.InFlight, s.ExportsInFlight, s.LivePartitions, s.WaitingCallers} {
+	for _, n := range []int64{s.Pending, s.Sealed, s.InFlight, s.Retrying, s.ExportsInFlight, s.LivePartitions, s.WaitingCallers} {
 		require.GreaterOrEqual(t, n, int64(0), "%+v", s)
 	}
 }

@@ -48,6 +48,20 @@ func (l *list[E]) remove(e *link[E]) {
 	l.n--
 }
 
+// moveTo puts e last into a list, or into none if it is nil, and leaves it alone if it is
+// there already.
+func (e *link[E]) moveTo(l *list[E]) {
+	if e.in == l {
+		return
+	}
+	if e.in != nil {
+		e.in.remove(e)
+	}
+	if l != nil {
+		l.pushBack(e)
+	}
+}
+
 // moveToBack makes e the last of l, whether it was in l or in no list.
 func (l *list[E]) moveToBack(e *link[E]) {
 	if l.back == e {

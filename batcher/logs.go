@@ -1,8 +1,11 @@
 package batcher
 
 import (
+	"errors"
+
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/xpdata/pref"
 )
 
 // Logs is the Signal of plog.Logs. Its items are log records.
@@ -30,6 +33,30 @@ func (logs) Move(src, dst plog.Logs) {
 
 func (logs) Partial(err error, rest plog.Logs) error {
 	return consumererror.NewLogs(err, rest)
+}
+
+func (logs) FailedPart(err error) (plog.Logs, bool) {
+	partial, ok := errors.AsType[consumererror.Logs](err)
+	if !ok || partial.Data() == (plog.Logs{}) { // made without data by mistake
+		return plog.Logs{}, false
+	}
+	return partial.Data(), true
+}
+
+func (logs) Ref(ld plog.Logs) { pref.RefLogs(ld) }
+
+func (logs) Unref(ld plog.Logs) { pref.UnrefLogs(ld) }
+
+func (logs) ItemsAt(ld plog.Logs, resource int) int {
+	return resourceLogsLevel.items(ld.ResourceLogs().At(resource))
+}
+
+func (s logs) Copy(ld plog.Logs, from, to int) plog.Logs {
+	c := s.New(to - from)
+	for i := from; i < to; i++ {
+		ld.ResourceLogs().At(i).CopyTo(c.ResourceLogs().AppendEmpty())
+	}
+	return c
 }
 
 func (s logs) Cut(ld plog.Logs) Cutter[plog.Logs] {

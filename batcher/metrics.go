@@ -1,8 +1,11 @@
 package batcher
 
 import (
+	"errors"
+
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/xpdata/pref"
 )
 
 // Metrics is the Signal of pmetric.Metrics. Its items are data points.
@@ -30,6 +33,30 @@ func (metrics) Move(src, dst pmetric.Metrics) {
 
 func (metrics) Partial(err error, rest pmetric.Metrics) error {
 	return consumererror.NewMetrics(err, rest)
+}
+
+func (metrics) FailedPart(err error) (pmetric.Metrics, bool) {
+	partial, ok := errors.AsType[consumererror.Metrics](err)
+	if !ok || partial.Data() == (pmetric.Metrics{}) { // made without data by mistake
+		return pmetric.Metrics{}, false
+	}
+	return partial.Data(), true
+}
+
+func (metrics) Ref(md pmetric.Metrics) { pref.RefMetrics(md) }
+
+func (metrics) Unref(md pmetric.Metrics) { pref.UnrefMetrics(md) }
+
+func (metrics) ItemsAt(md pmetric.Metrics, resource int) int {
+	return resourceMetricsLevel.items(md.ResourceMetrics().At(resource))
+}
+
+func (s metrics) Copy(md pmetric.Metrics, from, to int) pmetric.Metrics {
+	c := s.New(to - from)
+	for i := from; i < to; i++ {
+		md.ResourceMetrics().At(i).CopyTo(c.ResourceMetrics().AppendEmpty())
+	}
+	return c
 }
 
 func (s metrics) Cut(md pmetric.Metrics) Cutter[pmetric.Metrics] {

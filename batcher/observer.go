@@ -15,9 +15,9 @@ type Observer interface {
 	MeasuresBytes() bool
 	// ExportStarted reports a batch about to be handed to the next consumer.
 	ExportStarted(e Export)
-	// ExportEnded reports its outcome, before the items leave the budget. A nil err is
-	// success. Not called for an export that outlives Shutdown.
-	ExportEnded(e Export, took time.Duration, cause FailedCause, err error)
+	// ExportEnded reports its outcome, before the items leave the budget. Not called for
+	// an export that outlives Shutdown.
+	ExportEnded(e Export, took time.Duration, o Outcome)
 }
 
 // Export describes a batch in an export call.
@@ -28,19 +28,56 @@ type Export struct {
 	Trigger Trigger
 	// Age is how long the oldest item was pending when the batch was sealed.
 	Age time.Duration
+	// Attempt counts the exports of these items from 1; more than 1 is a retry.
+	Attempt int
+	// Part says that these are some of the items of a batch that was refused for good,
+	// sent apart to find those that it was refused for.
+	Part bool
 }
+
+// Outcome is what became of the items of an export.
+type Outcome struct {
+	Fate Fate
+	// Err is what the next consumer returned; nil only with FateDelivered.
+	Err error
+	// Cause classifies Err.
+	Cause FailedCause
+	// Failed is the number of items that were given up. With FateFailed it can be less than
+	// Export.Items, where the error named the part that failed, and more, where the outcome
+	// of a part settled that of others; they are the reason why it can be more than 0 with
+	// another fate, too.
+	Failed int
+	// RetryIn is how long after this export the next one of the same items follows, with
+	// FateRetried.
+	RetryIn time.Duration
+	// Isolated says that the failure concerns these items alone: they are part of a batch
+	// whose other items were sent apart from them.
+	Isolated bool
+}
+
+// Fate is what happens to the items of an export next.
+type Fate uint8
+
+// The fates of an export.
+const (
+	FateDelivered Fate = iota
+	FateFailed         // given up
+	FateRetried        // to be sent again, after a wait
+	FateDivided        // refused for good as a whole, to be sent again in parts
+	FateDropped        // failed after the time for shutting down was over
+)
 
 type nopObserver struct{}
 
-func (nopObserver) AdmissionWaited(time.Duration)                         {}
-func (nopObserver) Ticked(time.Duration)                                  {}
-func (nopObserver) MeasuresBytes() bool                                   { return false }
-func (nopObserver) ExportStarted(Export)                                  {}
-func (nopObserver) ExportEnded(Export, time.Duration, FailedCause, error) {}
+func (nopObserver) AdmissionWaited(time.Duration)              {}
+func (nopObserver) Ticked(time.Duration)                       {}
+func (nopObserver) MeasuresBytes() bool                        { return false }
+func (nopObserver) ExportStarted(Export)                       {}
+func (nopObserver) ExportEnded(Export, time.Duration, Outcome) {}
 
 // Stats is what a batcher holds and has done, all at one instant, so that
 //
-//	Accepted = Delivered + Failed + Dropped + Pending + Sealed + InFlight
+//	Accepted = Delivered + Failed + Dropped + Pending + Sealed + InFlight + Retrying
 //
 // where Failed and Dropped are summed over their causes. Counts are items unless
 // the name says otherwise.
@@ -54,6 +91,7 @@ type Stats struct {
 	Pending  int64
 	Sealed   int64
 	InFlight int64
+	Retrying int64 // failed, and waiting to be sent again
 
 	// Held is what is taken of Capacity: the items above and those of callers that
 	// were admitted this instant and are still being moved in.
@@ -64,5 +102,9 @@ type Stats struct {
 	ExportsInFlight int64               // export calls under way
 	LivePartitions  int64               // partitions with something pending or ticks armed
 	WaitingCallers  int64
-	Evictions       int64 // partitions retired to make room for another one
+	Retries         int64 // batches sent again after a retryable failure
+	// IsolationExports counts the further exports of batches that were refused for good,
+	// by which those items were found that they were refused for.
+	IsolationExports int64
+	Evictions        int64 // partitions retired to make room for another one
 }

@@ -17,28 +17,37 @@ type partition[T any] struct {
 	// with the partition's metadata and the profiler labels. Nothing of any caller.
 	ctx context.Context
 
-	open      *batch[T] // what is pending; nil: nothing
-	line      line[T]   // what is sealed
-	inFlight  int       // exports under way
-	resources int       // in the last batch sealed: room to make in the next one
+	open     *batch[T] // what is pending; nil: nothing
+	line     line[T]   // what is sealed
+	inFlight int       // exports under way
+	retrying int       // batches that wait to be sent again
+	extent   int       // resources, or shares, in the last batch sealed: room to make in the next one
+
+	// general is until when permanent failures count as general, see isolation.
+	general time.Time
 
 	grid grid[partition[T]]
 
 	// live orders the partitions with something pending or ticks armed by their last
 	// request; pending those with something pending by their oldest item; ready those
-	// whose first sealed batch may leave.
-	live, pending, ready link[partition[T]]
+	// whose first sealed batch may leave; eager those whose open batch may.
+	live, pending, ready, eager link[partition[T]]
 }
 
 func newPartition[T any](ctx context.Context, key string) *partition[T] {
 	p := &partition[T]{key: key, ctx: ctx}
-	p.live.owner, p.pending.owner, p.ready.owner, p.grid.owner = p, p, p, p
+	p.live.owner, p.pending.owner, p.ready.owner, p.eager.owner, p.grid.owner = p, p, p, p, p
 	return p
 }
 
 // holds tells whether anything is left of the partition but its name.
 func (p *partition[T]) holds() bool {
-	return p.open != nil || p.line.front != nil || p.inFlight > 0 || p.grid.armed()
+	return p.open != nil || !p.quiet() || p.grid.armed()
+}
+
+// quiet tells whether nothing of the partition is on its way.
+func (p *partition[T]) quiet() bool {
+	return p.line.front == nil && p.inFlight == 0 && p.retrying == 0
 }
 
 func (p *partition[T]) openItems() int {
@@ -79,7 +88,7 @@ func partitionContext(base context.Context, keys []string, md client.Metadata) c
 }
 
 // partitionOf finds the partition of a request, or makes it. Requires b.mu held.
-func (b *Batcher[T]) partitionOf(c *caller, key []byte) *partition[T] {
+func (b *Batcher[T]) partitionOf(c *caller[T], key []byte) *partition[T] {
 	if b.only != nil {
 		return b.only
 	}

@@ -16,7 +16,8 @@ const (
 	TriggerSize Trigger = iota
 	// TriggerTimeout: a tick of the partition.
 	TriggerTimeout
-	// TriggerIdle: an export slot was free and the timeout is 0.
+	// TriggerIdle: an export slot was free, and the timeout is 0 or FlushWhenIdle is set
+	// and the partition had nothing on its way.
 	TriggerIdle
 	// TriggerPressure: somebody waited for the budget and an export slot was free.
 	TriggerPressure
@@ -33,17 +34,33 @@ func (t Trigger) String() string {
 	return [...]string{"size", "timeout", "idle", "pressure", "evicted", "shutdown"}[t]
 }
 
-// batch is a batch on its way: open (in partition.open), sealed (in partition.line),
-// in flight. It is plain data, guarded by Batcher.mu until its export begins; from
-// then on data belongs to the next consumer.
+// batch is a batch on its way: open (in partition.open), sealed (in partition.line), in
+// flight, or waiting for a retry. It is plain data, guarded by Batcher.mu but while it is
+// in flight: then it belongs to its export goroutine.
 type batch[T any] struct {
+	// data is what is in the batch. Where callers wait, their requests are in shares
+	// until the first export puts them together here; a piece of another batch gets its
+	// data then too.
 	data  T
 	items int
+	ready bool // data is set; only looked at where that happens late
+
+	// shares are the requests in the batch whose callers wait, in order; one that was
+	// withdrawn keeps its place with 0 items. Nil where nobody waits.
+	shares []share[T]
+	// done is closed when the batch has an outcome, or was divided, if callers wait.
+	done chan struct{}
+	// err is the outcome, once settled. All three are written before done is closed.
+	err     error
+	settled bool
+	// answers is set when a batch whose callers wait is divided: from then on each share
+	// has an outcome of its own, and the batch has none.
+	answers []answer
 
 	// partition is whose open batch, line or export this is.
 	partition *partition[T]
 	// next is the batch behind this one in the partition's line; once taken out of
-	// the line, the next one to launch in the same go.
+	// the line, the next one to launch, or to end, in the same go.
 	next *batch[T]
 
 	// first is when the oldest item was accepted, and sealed when the batch closed.
@@ -56,19 +73,62 @@ type batch[T any] struct {
 
 	links   []trace.Link
 	unlinks int // contributors beyond maxLinks
+
+	// wide tells which requests have more than one resource, where no callers wait: what
+	// comes between them is one request a resource.
+	wide []extent
+
+	attempts int       // exports so far
+	blurred  bool      // data is only a part of what the shares, or units, say
+	lent     bool      // data was handed on while the batch kept a reference to it
+	again    *again[T] // set once the batch has failed and is to be sent again
+	piece    *piece[T] // set if this is a part of a batch that was divided
+}
+
+// extent is a run of resources: those from an index on, up to but without another.
+type extent struct{ from, to int }
+
+// share is one request's part of a batch whose callers wait.
+type share[T any] struct {
+	data      T
+	items     int
+	resources int // set when the shares are put together
+	link      int // one more than the index of its link; 0: none
+}
+
+// answer is the outcome of one share of a batch that was divided.
+type answer struct {
+	done    chan struct{} // closed once settled
+	err     error
+	settled bool
 }
 
 // maxLinks bounds the links of one export's span. 128 is the limit that
 // OpenTelemetry SDKs apply by default (OTEL_SPAN_LINK_COUNT_LIMIT).
 const maxLinks = 128
 
-// link adds a contributor's span to those the export will be linked to.
-func (b *batch[T]) link(sc trace.SpanContext) {
+// link adds a contributor's span to those the export will be linked to, and returns
+// one more than its index there, or 0 if there are too many.
+func (b *batch[T]) link(sc trace.SpanContext) int {
 	if len(b.links) == maxLinks {
 		b.unlinks++
-		return
+		return 0
 	}
 	b.links = append(b.links, trace.Link{SpanContext: sc})
+	return len(b.links)
+}
+
+// callers counts the requests in a batch that share its outcome; at least 1.
+func (b *batch[T]) callers() (n int) {
+	if b.piece != nil {
+		return b.piece.to - b.piece.from
+	}
+	for i := range b.shares {
+		if b.shares[i].items > 0 {
+			n++
+		}
+	}
+	return max(n, 1)
 }
 
 // line is a partition's sealed batches in the order in which they leave.
@@ -77,6 +137,14 @@ type line[T any] struct {
 }
 
 func (l *line[T]) push(b *batch[T]) { l.append(b, b) }
+
+// pushFront puts b before all others.
+func (l *line[T]) pushFront(b *batch[T]) {
+	if l.back == nil {
+		l.back = b
+	}
+	l.front, b.next = b, l.front
+}
 
 // append puts the chain from first to last behind all others.
 func (l *line[T]) append(first, last *batch[T]) {

@@ -3,6 +3,7 @@ package batcher
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -31,9 +32,12 @@ type chain[T any] struct {
 }
 
 // cutChain cuts n batches of that many items each, of the items that are left.
-func (b *Batcher[T]) cutChain(c *caller, cut Cutter[T], n, items, left int) (run chain[T]) {
+func (b *Batcher[T]) cutChain(c *caller[T], cut Cutter[T], n, items, left int) (run chain[T]) {
 	for ; run.n < n; run.n++ {
-		bt := &batch[T]{data: take(cut, items, left-run.items), items: items, trigger: TriggerSize}
+		bt := &batch[T]{data: take(cut, items, left-run.items), items: items, ready: true, trigger: TriggerSize}
+		if b.set.WaitForResult {
+			bt.done = make(chan struct{})
+		}
 		if c.span.IsSampled() {
 			bt.link(c.span)
 		}
@@ -50,9 +54,12 @@ func (b *Batcher[T]) cutChain(c *caller, cut Cutter[T], n, items, left int) (run
 
 // adopt makes the batches of a chain sealed batches of p, as of now. The caller puts
 // them into the line. Requires b.mu held.
-func (b *Batcher[T]) adopt(p *partition[T], run chain[T], now time.Time) {
+func (b *Batcher[T]) adopt(c *caller[T], p *partition[T], run chain[T], now time.Time) {
 	for bt := run.first; bt != nil; bt = bt.next {
 		bt.partition, bt.first, bt.sealed = p, now, now
+		if b.set.WaitForResult {
+			c.share(bt, share[T]{items: bt.items, link: len(bt.links)})
+		}
 	}
 	b.stats.Accepted += int64(run.items)
 	b.stats.Sealed += int64(run.items)
@@ -67,14 +74,22 @@ func (b *Batcher[T]) undo(run chain[T], dst T) {
 }
 
 // partly counts a refusal and returns its error, in which the sender finds the items
-// that were not accepted.
-func (b *Batcher[T]) partly(r *refusal, items int, rest T) error {
+// that were not accepted. Where callers wait, it is also about those that were: unless
+// they are delivered, or refused for good, the sender must repeat everything.
+func (b *Batcher[T]) partly(ctx context.Context, c *caller[T], r *refusal, items int, rest T) error {
 	refused := b.signal.Items(rest)
 	err := b.refuse(r, refused)
 	if r.ended != nil {
 		err = r.ended // the other words are about a piece
 	}
 	err = fmt.Errorf("%d of %d items were not accepted: %w", refused, items, err)
+	switch outcome := b.outcome(ctx, c); {
+	case outcome == nil:
+	case isPermanent(outcome):
+		err = fmt.Errorf("%w (the others were refused for good: %s)", err, outcome.Error())
+	default:
+		return errors.Join(err, withoutData(outcome))
+	}
 	return b.signal.Partial(err, rest)
 }
 
@@ -86,7 +101,7 @@ func (b *Batcher[T]) partly(r *refusal, items int, rest T) error {
 //
 // If the time for shutting down ends meanwhile, nothing of the request is accepted:
 // all of it comes back with the refusal.
-func (b *Batcher[T]) fill(c *caller, p *partition[T], data T, items int) (*refusal, T, int) {
+func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, items int) (*refusal, T, int) {
 	b.open(p)
 	p.open.filling = true
 	head := b.seal(p, TriggerSize, time.Now())
@@ -109,15 +124,12 @@ func (b *Batcher[T]) fill(c *caller, p *partition[T], data T, items int) (*refus
 		b.release(items) // nobody waits any more
 		return &refusal{cause: RefusedShutdown, err: ErrShutdown}, all, items
 	}
-	b.signal.Move(top, head.data)
+	b.put(c, head, top, room)
 	head.items += room
 	head.filling = false
-	if c.span.IsSampled() {
-		head.link(c.span)
-	}
 	b.stats.Accepted += int64(room)
 	b.stats.Sealed += int64(room)
-	b.adopt(p, run, head.sealed)
+	b.adopt(c, p, run, head.sealed)
 	if run.n > 0 {
 		p.line.insert(head, run.first, run.last)
 	}
@@ -130,7 +142,7 @@ func (b *Batcher[T]) fill(c *caller, p *partition[T], data T, items int) (*refus
 // the budget at a time, or one batch if that is more, so that it neither waits for all to
 // be free nor keeps the line to itself. The error of the caller's context is ended.
 // Requires b.mu held, and releases it.
-func (b *Batcher[T]) consumeInPieces(ctx context.Context, ended error, c *caller, key []byte, data T, items int) error {
+func (b *Batcher[T]) consumeInPieces(ctx context.Context, ended error, c *caller[T], key []byte, data T, items int) error {
 	r := b.closed(ended, items)
 	b.mu.Unlock()
 	if r == nil && !b.set.BlockOnOverflow {
@@ -155,14 +167,14 @@ func (b *Batcher[T]) consumeInPieces(ctx context.Context, ended error, c *caller
 			if left > 0 {
 				b.signal.Move(cut.Rest(), rest)
 			}
-			return b.partly(r, items, rest)
+			return b.partly(ctx, c, r, items, rest)
 		}
 		now := time.Now()
 		p := b.partitionOf(c, key)
 		if p.open != nil {
 			b.seal(p, TriggerSize, now) // was accepted before
 		}
-		b.adopt(p, run, now)
+		b.adopt(c, p, run, now)
 		p.line.append(run.first, run.last)
 		b.queue(p)
 		launch := b.dispatch()
@@ -170,7 +182,7 @@ func (b *Batcher[T]) consumeInPieces(ctx context.Context, ended error, c *caller
 		b.launch(launch)
 	}
 	if left == 0 {
-		return nil
+		return b.outcome(ctx, c)
 	}
 	rest := cut.Rest()
 	ended = ctx.Err()
@@ -179,7 +191,7 @@ func (b *Batcher[T]) consumeInPieces(ctx context.Context, ended error, c *caller
 		r, rest = b.accept(c, key, rest, left)
 	}
 	if r != nil {
-		return b.partly(r, items, rest)
+		return b.partly(ctx, c, r, items, rest)
 	}
-	return nil
+	return b.outcome(ctx, c)
 }

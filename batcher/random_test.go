@@ -27,8 +27,9 @@ func TestRandomTrafficKeepsEveryPromiseConcurrentSafe(t *testing.T) {
 // seeds gives every run of a stress test other seeds, also under -count.
 var seeds atomic.Uint64
 
-// Random settings; callers with random requests that give up now and then; a
-// downstream that accepts, dawdles, refuses, hangs and dies; a shutdown at any moment.
+// Random settings; callers with random requests that give up now and then, and some of
+// them wait for the outcome; a downstream that accepts, dawdles, refuses everything or some
+// items, for good or not, names what it refused, hangs and dies; a shutdown at any moment.
 func testRandom[T any](t *testing.T, kind batchertest.Kind[T]) {
 	for range 3 {
 		runRandom(t, kind, seeds.Add(1))
@@ -44,6 +45,15 @@ func randomSettings(random *rand.Rand) batcher.Settings {
 		MaxConcurrentExports: 1 + random.IntN(4),
 		ExportTimeout:        50 * time.Millisecond,
 		ShutdownTimeout:      time.Duration(random.IntN(3)) * 40 * time.Millisecond,
+	}
+	set.WaitForResult = random.IntN(2) == 0
+	set.FlushWhenIdle = random.IntN(2) == 0
+	set.NextMutates = random.IntN(3) == 0
+	if random.IntN(2) == 0 {
+		set.Retry = batcher.Retry{
+			Enabled: true, InitialInterval: 10 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.5,
+			MaxInterval: 40 * time.Millisecond, MaxElapsedTime: time.Duration(random.IntN(2)) * 200 * time.Millisecond,
+		}
 	}
 	set.QueueSize = max(1, set.SendBatchSize) + random.IntN(80)
 	if random.IntN(2) == 0 {
@@ -86,6 +96,9 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 		if !hostile {
 			return nil
 		}
+		if err := poison(b.IDs[0]/50*50 + 7)(b); err != nil {
+			return err // some items are refused whenever they come
+		}
 		switch what {
 		case 0:
 			return errRefused
@@ -94,6 +107,10 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 		case 2:
 			<-b.Ctx.Done()
 			return b.Ctx.Err()
+		case 4:
+			return kind.Partial(errRefused, kind.Make(b.IDs[len(b.IDs)/2], 1))
+		case 5:
+			return consumererror.NewPermanent(kind.Partial(errRefused, kind.Make(b.IDs[0], 1)))
 		case 3:
 			defer runtime.Goexit() // see TestSlotOfADyingExportGoesOn
 			panic("downstream")
@@ -106,8 +123,9 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 	var all sync.WaitGroup
 	accepted := make([]map[int]int, producers) // item to tenant
 	refused := make([][]int, producers)
+	unknown := make([]map[int]int, producers) // the outcome was an error: item to tenant
 	for p := range producers {
-		accepted[p] = map[int]int{}
+		accepted[p], unknown[p] = map[int]int{}, map[int]int{}
 		random := rand.New(rand.NewPCG(seed, uint64(100+p)))
 		all.Go(func() {
 			next := 100_000 * p
@@ -138,14 +156,17 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 							kept[id] = false
 						}
 					}
-					if consumererror.IsPermanent(err) != errors.Is(err, batcher.ErrTooLarge) {
+					if !set.WaitForResult && consumererror.IsPermanent(err) != errors.Is(err, batcher.ErrTooLarge) {
 						t.Errorf("%s: %v", name, err)
 					}
 				}
 				for id, is := range kept {
-					if is {
+					switch {
+					case is && (err == nil || !set.WaitForResult):
 						accepted[p][id] = who
-					} else {
+					case set.WaitForResult:
+						unknown[p][id] = who
+					default:
 						refused[p] = append(refused[p], id)
 					}
 				}
@@ -173,21 +194,30 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 	for p := range producers {
 		total += len(accepted[p])
 		for id := range accepted[p] {
+			if set.WaitForResult {
+				require.Equal(t, 1, got[id], "%s: item %d has the outcome nil", name, id)
+			}
 			require.LessOrEqual(t, got[id], 1, "%s: item %d", name, id)
 			if got[id] == 0 {
 				lost++
 			}
 		}
+		for id := range unknown[p] {
+			require.LessOrEqual(t, got[id], 1, "%s: item %d", name, id)
+		}
 		for _, id := range refused[p] {
 			require.Zero(t, got[id], "%s: item %d was refused", name, id)
 		}
 	}
-	require.EqualValues(t, s.Accepted, total, name)
 	failed := int64(0)
 	for _, n := range s.Failed {
 		failed += n
 	}
-	require.EqualValues(t, failed+s.Dropped[batcher.DroppedShutdown], lost, name)
+	require.Equal(t, s.Accepted, s.Delivered+failed+s.Dropped[batcher.DroppedShutdown]+s.Dropped[batcher.DroppedCanceled], name)
+	if !set.WaitForResult {
+		require.EqualValues(t, s.Accepted, total, name)
+		require.EqualValues(t, failed+s.Dropped[batcher.DroppedShutdown], lost, name)
+	}
 	if shutdown == nil {
 		require.Zero(t, s.Dropped[batcher.DroppedShutdown], name)
 	}
@@ -201,7 +231,11 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 		}
 		tenant := client.FromContext(b.Ctx).Metadata.Get("tenant")
 		for _, id := range b.IDs {
-			require.Equal(t, []string{fmt.Sprint(accepted[id/100_000][id])}, tenant, name)
+			who, known := accepted[id/100_000][id]
+			if !known {
+				who = unknown[id/100_000][id]
+			}
+			require.Equal(t, []string{fmt.Sprint(who)}, tenant, name)
 		}
 	}
 }

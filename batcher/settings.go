@@ -41,6 +41,20 @@ type Settings struct {
 	MaxConcurrentExportsPerPartition int
 	// ExportTimeout is the deadline of one export call; 0 is none.
 	ExportTimeout time.Duration
+
+	// WaitForResult makes Consume return only when every item of its request has an
+	// outcome, with that outcome.
+	WaitForResult bool
+	// FlushWhenIdle seals what is pending in a partition as soon as an export slot is
+	// free and the partition has nothing on its way (group commit).
+	FlushWhenIdle bool
+	// Retry says how batches are sent again that failed with a retryable error.
+	Retry Retry
+	// NextMutates says that the next consumer may change the data it is given
+	// (consumer.Capabilities.MutatesData). What may have to be sent again is then
+	// copied before its export, if WaitForResult or Retry needs that.
+	NextMutates bool
+
 	// ShutdownTimeout is the longest Shutdown takes; 0 leaves it to its context.
 	ShutdownTimeout time.Duration
 
@@ -51,6 +65,25 @@ type Settings struct {
 	// Labels are pprof labels for the batcher's goroutines, as keys and values in
 	// turn. "role" and "signal" are added.
 	Labels []string
+}
+
+// Retry is exponential backoff with jitter, as configretry.BackOffConfig has it.
+type Retry struct {
+	// Enabled: a batch that failed with a retryable error is sent again. The other
+	// fields count only if it is set.
+	Enabled bool
+	// InitialInterval is the wait after the first failure; more than 0.
+	InitialInterval time.Duration
+	// Multiplier is what a wait grows by after each further failure; at least 1.
+	Multiplier float64
+	// MaxInterval is the longest wait, unless the server asks for a longer one; at
+	// least InitialInterval.
+	MaxInterval time.Duration
+	// RandomizationFactor is the part of a wait that is left to chance, from 0 to 1.
+	RandomizationFactor float64
+	// MaxElapsedTime is the longest time from the first export of a batch to its last;
+	// 0 is no limit.
+	MaxElapsedTime time.Duration
 }
 
 // Validate rejects what cannot work. The names in its errors are the configuration
@@ -78,6 +111,18 @@ func (s *Settings) Validate() error {
 		"max_concurrent_exports_per_partition: %d is out of range; accepted are 0 (the default) to max_concurrent_exports (%d)",
 		s.MaxConcurrentExportsPerPartition, s.MaxConcurrentExports)
 	reject(s.ExportTimeout < 0, "export_timeout: %v is negative; accepted are 0 (none) and more", s.ExportTimeout)
+	if s.Retry.Enabled {
+		r := &s.Retry
+		reject(r.InitialInterval <= 0, "retry_on_failure::initial_interval: %v leaves no pause; accepted is more than 0", r.InitialInterval)
+		reject(!(r.Multiplier >= 1), "retry_on_failure::multiplier: %v would shorten the pauses; accepted are 1 and more", r.Multiplier)
+		reject(r.MaxInterval < r.InitialInterval,
+			"retry_on_failure::max_interval: %v is less than initial_interval (%v); accepted are %[2]v and more", r.MaxInterval, r.InitialInterval)
+		reject(!(r.RandomizationFactor >= 0 && r.RandomizationFactor <= 1),
+			"retry_on_failure::randomization_factor: %v is out of range; accepted are 0 to 1", r.RandomizationFactor)
+		reject(r.MaxElapsedTime != 0 && r.MaxElapsedTime < r.InitialInterval,
+			"retry_on_failure::max_elapsed_time: %v is less than initial_interval (%v); accepted are 0 (no limit) and %[2]v or more",
+			r.MaxElapsedTime, r.InitialInterval)
+	}
 	reject(s.ShutdownTimeout < 0, "shutdown_timeout: %v is negative; accepted are 0 (none) and more", s.ShutdownTimeout)
 	reject(len(s.Labels)%2 != 0, "labels: %d strings are no pairs of key and value", len(s.Labels))
 

@@ -20,12 +20,13 @@ import (
 // It may be called before Start. A further call waits for the first and returns the
 // same, or the error of its own ctx if that ends before.
 func (b *Batcher[T]) Shutdown(ctx context.Context) error {
-	began := time.Now()
+	cut, end := b.shutdownTimes(ctx)
 	b.mu.Lock()
 	first := b.state < stateDraining
 	started := b.state == stateRunning
 	if first {
 		b.state = stateDraining
+		b.lastRetry = cut
 	}
 	b.mu.Unlock()
 	switch {
@@ -37,7 +38,7 @@ func (b *Batcher[T]) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	case started:
-		b.err = b.drain(ctx, began)
+		b.err = b.drain(ctx, cut, end)
 	default:
 		b.mu.Lock()
 		b.state = stateOver
@@ -48,11 +49,9 @@ func (b *Batcher[T]) Shutdown(ctx context.Context) error {
 	return b.err
 }
 
-// drain carries out a shutdown whose stateDraining has begun.
-func (b *Batcher[T]) drain(ctx context.Context, began time.Time) error {
-	close(b.stop)
-	<-b.scheduled
-
+// drain carries out a shutdown whose stateDraining has begun. At cut exports are
+// canceled, and at end it must have returned; both zero if there is no deadline.
+func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 	b.mu.Lock()
 	refused := b.budget.close()
 	failedBefore := sum(b.stats.Failed[:])
@@ -65,41 +64,45 @@ func (b *Batcher[T]) drain(ctx context.Context, began time.Time) error {
 		b.ticker.stop(&p.grid, now)
 		b.rest(p)
 	}
+	for len(b.retries.heap) > 0 { // there may be no time for what they wait for
+		b.requeue(b.retries.heap[0].owner, now)
+	}
 	run := b.dispatch()
 	b.noteDrained()
 	b.mu.Unlock()
 	wakeAll(refused)
 	b.launch(run)
 
-	cut, end := b.shutdownTimes(ctx, began)
-	sealed, why := int64(0), b.await(ctx, cut)
+	var u Undelivered
+	why := b.awaitDrained(ctx, cut)
 	if why != nil {
-		sealed = b.abort()
-		_ = b.await(ctx, end) // how it ends shows in the counts below
+		u.Sealed, u.Retrying = b.abort()
+		_ = b.awaitDrained(ctx, end) // how it ends shows in the counts below
 	}
+	close(b.stop)
+	<-b.scheduled
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.state = stateOver
-	b.stats.Dropped[DroppedShutdown] += b.stats.InFlight
-	b.budget.used -= int(b.stats.InFlight)
-	b.stats.InFlight, b.exports = 0, 0
+	left := b.stats.InFlight + b.stats.Sealed // the latter are pieces of what is in flight
+	b.stats.Dropped[DroppedShutdown] += left
+	b.budget.used -= int(left)
+	b.stats.InFlight, b.stats.Sealed, b.exports = 0, 0, 0
 	clear(b.partitions)
-	u := &Undelivered{
-		InFlight: sum(b.stats.Dropped[:]) - sealed,
-		Sealed:   sealed,
-		Failed:   sum(b.stats.Failed[:]) - failedBefore,
-		Err:      errors.Join(why, b.failure),
-	}
-	if u.InFlight+u.Sealed+u.Failed == 0 {
+	u.InFlight = b.stats.Dropped[DroppedShutdown] - u.Sealed - u.Retrying
+	u.Failed = sum(b.stats.Failed[:]) - failedBefore
+	u.Err = errors.Join(why, b.failure)
+	if u.items() == 0 {
 		return nil
 	}
-	return u
+	return &u
 }
 
 // shutdownTimes returns when exports are to be canceled and when Shutdown must have
 // returned; both zero if there is no deadline.
-func (b *Batcher[T]) shutdownTimes(ctx context.Context, began time.Time) (cut, end time.Time) {
+func (b *Batcher[T]) shutdownTimes(ctx context.Context) (cut, end time.Time) {
+	began := time.Now()
 	end, _ = ctx.Deadline()
 	if t := b.set.ShutdownTimeout; t > 0 && (end.IsZero() || began.Add(t).Before(end)) {
 		end = began.Add(t)
@@ -110,9 +113,9 @@ func (b *Batcher[T]) shutdownTimes(ctx context.Context, began time.Time) (cut, e
 	return end.Add(-min(end.Sub(began)/20, time.Second)), end
 }
 
-// await waits until nothing is held. The error says why it stopped before: the time
+// awaitDrained waits until nothing is held. The error says why it stopped before: the time
 // until came (never, if zero) or ctx ended.
-func (b *Batcher[T]) await(ctx context.Context, until time.Time) error {
+func (b *Batcher[T]) awaitDrained(ctx context.Context, until time.Time) error {
 	var over <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -129,16 +132,26 @@ func (b *Batcher[T]) await(ctx context.Context, until time.Time) error {
 	}
 }
 
-// abort drops every sealed batch, cancels the exports under way, and returns the
-// number of items dropped.
-func (b *Batcher[T]) abort() (dropped int64) {
+// abort drops every batch that is sealed or waits for a retry, cancels the exports under
+// way, and returns the numbers of items dropped.
+func (b *Batcher[T]) abort() (sealed, retrying int64) {
+	var end ending[T]
 	b.mu.Lock()
 	b.state = stateStopped
+	now := time.Now()
+	for len(b.retries.heap) > 0 {
+		bt := b.retries.heap[0].owner
+		b.unwait(bt, now)
+		retrying += int64(bt.items)
+		b.budget.used -= b.drop(bt, &end)
+		b.queue(bt.partition)
+		b.rest(bt.partition)
+	}
 	drop := func(p *partition[T]) {
 		for p.line.front != nil {
-			n := p.line.pop().items
-			b.budget.used -= n
-			dropped += int64(n)
+			bt := p.line.pop()
+			b.stats.Sealed -= int64(bt.items)
+			b.budget.used -= b.drop(bt, &end)
 		}
 		b.queue(p)
 		b.rest(p)
@@ -149,12 +162,12 @@ func (b *Batcher[T]) abort() (dropped int64) {
 	for _, p := range b.partitions {
 		drop(p)
 	}
-	b.stats.Sealed -= dropped
-	b.stats.Dropped[DroppedShutdown] += dropped
+	sealed = b.stats.Dropped[DroppedShutdown] - retrying
 	b.noteDrained()
 	b.mu.Unlock()
+	b.finish(end)
 	b.cancel()
-	return dropped
+	return sealed, retrying
 }
 
 func sum(counts []int64) (total int64) {

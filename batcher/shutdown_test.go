@@ -200,6 +200,26 @@ func testContextEnds[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Equal(t, time.Second, time.Since(began))
 }
 
+func TestNobodyIsToldOfAnExportThatOutlivesShutdown(t *testing.T) {
+	each(t, testOutlives, testOutlives, testOutlives)
+}
+
+func testOutlives[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, err := range []error{nil, errRefused} {
+		set := defaults()
+		seen := &events{}
+		set.Observer = seen
+		r := newRig(t, kind, set, func(batchertest.Batch) error { time.Sleep(time.Hour); return err })
+		r.send(100)
+		require.Error(t, r.Shutdown(t.Context()))
+		time.Sleep(2 * time.Hour)
+		began, ended := seen.exports()
+		require.Equal(t, 1, began)
+		require.Zero(t, ended)
+		require.EqualValues(t, 100, r.Stats().Dropped[batcher.DroppedShutdown])
+	}
+}
+
 func TestShutdownTellsWhatFailedMeanwhile(t *testing.T) { each(t, testFailed, testFailed, testFailed) }
 
 func testFailed[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -215,7 +235,7 @@ func testFailed[T any](t *testing.T, kind batchertest.Kind[T]) {
 	synctest.Wait()
 	r.send(11)
 	err := r.Shutdown(t.Context())
-	require.EqualError(t, err, "11 items were not delivered: 0 in flight, 0 sealed, 11 failed during the shutdown: refused downstream")
+	require.EqualError(t, err, "11 items were not delivered: 0 in flight, 0 sealed, 0 retrying, 11 failed during the shutdown: refused downstream")
 	var u *batcher.Undelivered
 	require.ErrorAs(t, err, &u)
 	require.EqualValues(t, 111, r.Stats().Failed[batcher.FailedRetryable])

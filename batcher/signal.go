@@ -23,6 +23,13 @@ type Signal[T any] interface {
 	// pointer per resource; no item is copied.
 	Move(src, dst T)
 
+	// ItemsAt counts the items of one entry of the outermost level.
+	ItemsAt(data T, resource int) int
+
+	// Copy returns a copy of the entries of the outermost level from one index up to,
+	// but without, another. It only reads data, also where data is marked read-only.
+	Copy(data T, from, to int) T
+
 	// Cut begins to take data apart. The caller must not use data afterwards but
 	// through the Cutter.
 	Cut(data T) Cutter[T]
@@ -30,6 +37,16 @@ type Signal[T any] interface {
 	// Partial wraps err so that a sender finds the rest of its request in it and
 	// repeats only that. The result counts as retryable.
 	Partial(err error, rest T) error
+
+	// FailedPart returns the part of an export that failed, if err names one, as the
+	// errors made by Partial do.
+	FailedPart(err error) (T, bool)
+
+	// Ref takes a reference to data, so that its memory is not used again for other
+	// data when whoever owns it lets go of it. Unref gives back one reference. Where
+	// the Collector does not pool its data they do nothing that matters.
+	Ref(data T)
+	Unref(data T)
 }
 
 // Cutter takes one request apart from front to back in a single pass: n calls on

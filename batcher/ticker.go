@@ -35,8 +35,11 @@ func newTicker[P any](interval time.Duration) *ticker[P] {
 }
 
 // start arms a grid with t0 = now. Requires that it is not armed.
-func (t *ticker[P]) start(g *grid[P], now time.Time) {
-	g.next = now.Add(t.interval)
+func (t *ticker[P]) start(g *grid[P], now time.Time) { t.startAt(g, now.Add(t.interval), now) }
+
+// startAt arms a grid whose first tick is at the given time. Requires that it is not armed.
+func (t *ticker[P]) startAt(g *grid[P], at, now time.Time) {
+	g.next = at
 	heap.Push(&t.heap, g)
 	t.set(now)
 }

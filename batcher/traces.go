@@ -1,8 +1,11 @@
 package batcher
 
 import (
+	"errors"
+
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/pdata/xpdata/pref"
 )
 
 // Traces is the Signal of ptrace.Traces. Its items are spans.
@@ -30,6 +33,30 @@ func (traces) Move(src, dst ptrace.Traces) {
 
 func (traces) Partial(err error, rest ptrace.Traces) error {
 	return consumererror.NewTraces(err, rest)
+}
+
+func (traces) FailedPart(err error) (ptrace.Traces, bool) {
+	partial, ok := errors.AsType[consumererror.Traces](err)
+	if !ok || partial.Data() == (ptrace.Traces{}) { // made without data by mistake
+		return ptrace.Traces{}, false
+	}
+	return partial.Data(), true
+}
+
+func (traces) Ref(td ptrace.Traces) { pref.RefTraces(td) }
+
+func (traces) Unref(td ptrace.Traces) { pref.UnrefTraces(td) }
+
+func (traces) ItemsAt(td ptrace.Traces, resource int) int {
+	return resourceSpansLevel.items(td.ResourceSpans().At(resource))
+}
+
+func (s traces) Copy(td ptrace.Traces, from, to int) ptrace.Traces {
+	c := s.New(to - from)
+	for i := from; i < to; i++ {
+		td.ResourceSpans().At(i).CopyTo(c.ResourceSpans().AppendEmpty())
+	}
+	return c
 }
 
 func (s traces) Cut(td ptrace.Traces) Cutter[ptrace.Traces] {

@@ -18,6 +18,8 @@ type Kind[T any] struct {
 	// Every property that a batcher could lose on the way is set and depends on the
 	// identity alone. Neighbours share metrics, scopes and resources.
 	Make func(first, items int) T
+	// Bare makes a request whose one resource holds no items.
+	Bare func() T
 	// Singles takes data apart into one request per item, without what the engine uses
 	// for that, and returns the identities.
 	Singles func(T) (ids []int, singles []T)

@@ -12,9 +12,15 @@ import (
 // Logs is the Kind of plog.Logs.
 func Logs() Kind[plog.Logs] {
 	return Kind[plog.Logs]{
-		batcher.Logs(), makeLogs, singleLogs,
+		batcher.Logs(), makeLogs, bareLogs, singleLogs,
 		new(plog.ProtoMarshaler).MarshalLogs, new(plog.JSONMarshaler).MarshalLogs,
 	}
+}
+
+func bareLogs() plog.Logs {
+	data := plog.NewLogs()
+	resource(data.ResourceLogs().AppendEmpty().Resource(), 0)
+	return data
 }
 
 func makeLogs(first, items int) plog.Logs {

@@ -12,9 +12,15 @@ import (
 // Metrics is the Kind of pmetric.Metrics.
 func Metrics() Kind[pmetric.Metrics] {
 	return Kind[pmetric.Metrics]{
-		batcher.Metrics(), makeMetrics, singleMetrics,
+		batcher.Metrics(), makeMetrics, bareMetrics, singleMetrics,
 		new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.JSONMarshaler).MarshalMetrics,
 	}
+}
+
+func bareMetrics() pmetric.Metrics {
+	data := pmetric.NewMetrics()
+	resource(data.ResourceMetrics().AppendEmpty().Resource(), 0)
+	return data
 }
 
 func makeMetrics(first, items int) pmetric.Metrics {

@@ -3,6 +3,7 @@ package batchertest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,7 +25,7 @@ type Sink[T any] struct {
 
 	mu        sync.Mutex // guards everything below
 	batches   []Batch
-	delivered map[int]int // identity to number of calls answered with nil
+	delivered map[int]int // identity to number of calls that accepted it
 	inside    int
 	most      int // that were inside at once
 	err       error
@@ -52,24 +53,38 @@ func (s *Sink[T]) Consume(ctx context.Context, data T) error {
 	}
 	s.mu.Unlock()
 
-	accepted := false
+	var accepted []int
 	defer func() { // also when respond does not return
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.inside--
-		if accepted {
-			for _, id := range ids {
-				s.delivered[id]++
-			}
+		for _, id := range accepted {
+			s.delivered[id]++
 		}
 	}()
 	if s.respond != nil {
 		if err := s.respond(b); err != nil {
+			accepted = s.unnamed(ids, err)
 			return err
 		}
 	}
-	accepted = true
+	accepted = ids
 	return nil
+}
+
+// unnamed returns the items that an error does not name as failed, if it names any.
+func (s *Sink[T]) unnamed(ids []int, err error) (others []int) {
+	part, ok := s.kind.FailedPart(err)
+	if !ok {
+		return nil
+	}
+	named, _ := s.kind.Singles(part)
+	for _, id := range ids {
+		if !slices.Contains(named, id) {
+			others = append(others, id)
+		}
+	}
+	return others
 }
 
 // Batches returns the calls so far, in the order in which they began.
@@ -87,7 +102,8 @@ func (s *Sink[T]) Sizes() (sizes []int) {
 	return sizes
 }
 
-// Delivered returns how often each identity was in a batch that was answered with nil.
+// Delivered returns how often each identity was accepted: in a batch that was answered
+// with nil, or with an error that names other items as failed.
 func (s *Sink[T]) Delivered() map[int]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

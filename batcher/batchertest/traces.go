@@ -13,9 +13,15 @@ import (
 // Traces is the Kind of ptrace.Traces.
 func Traces() Kind[ptrace.Traces] {
 	return Kind[ptrace.Traces]{
-		batcher.Traces(), makeTraces, singleTraces,
+		batcher.Traces(), makeTraces, bareTraces, singleTraces,
 		new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.JSONMarshaler).MarshalTraces,
 	}
+}
+
+func bareTraces() ptrace.Traces {
+	data := ptrace.NewTraces()
+	resource(data.ResourceSpans().AppendEmpty().Resource(), 0)
+	return data
 }
 
 func makeTraces(first, items int) ptrace.Traces {

@@ -25,27 +25,29 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                                metric.Meter
-	mu                                   sync.Mutex
-	registrations                        []metric.Registration
-	ProcessorBoundedbatchAcceptedItems   metric.Int64ObservableCounter
-	ProcessorBoundedbatchAdmissionWait   metric.Float64Histogram
-	ProcessorBoundedbatchBatchAge        metric.Float64Histogram
-	ProcessorBoundedbatchBatchBytes      metric.Int64Histogram
-	ProcessorBoundedbatchBatchItems      metric.Int64Histogram
-	ProcessorBoundedbatchBatches         metric.Int64ObservableCounter
-	ProcessorBoundedbatchCapacityItems   metric.Int64ObservableUpDownCounter
-	ProcessorBoundedbatchDeliveredItems  metric.Int64ObservableCounter
-	ProcessorBoundedbatchDroppedItems    metric.Int64ObservableCounter
-	ProcessorBoundedbatchEvictions       metric.Int64ObservableCounter
-	ProcessorBoundedbatchExportDuration  metric.Float64Histogram
-	ProcessorBoundedbatchExportsInFlight metric.Int64ObservableUpDownCounter
-	ProcessorBoundedbatchFailedItems     metric.Int64ObservableCounter
-	ProcessorBoundedbatchHeldItems       metric.Int64ObservableUpDownCounter
-	ProcessorBoundedbatchLivePartitions  metric.Int64ObservableUpDownCounter
-	ProcessorBoundedbatchRefusedItems    metric.Int64ObservableCounter
-	ProcessorBoundedbatchTickerLateness  metric.Float64Histogram
-	ProcessorBoundedbatchWaitingCallers  metric.Int64ObservableUpDownCounter
+	meter                                 metric.Meter
+	mu                                    sync.Mutex
+	registrations                         []metric.Registration
+	ProcessorBoundedbatchAcceptedItems    metric.Int64ObservableCounter
+	ProcessorBoundedbatchAdmissionWait    metric.Float64Histogram
+	ProcessorBoundedbatchBatchAge         metric.Float64Histogram
+	ProcessorBoundedbatchBatchBytes       metric.Int64Histogram
+	ProcessorBoundedbatchBatchItems       metric.Int64Histogram
+	ProcessorBoundedbatchBatches          metric.Int64ObservableCounter
+	ProcessorBoundedbatchCapacityItems    metric.Int64ObservableUpDownCounter
+	ProcessorBoundedbatchDeliveredItems   metric.Int64ObservableCounter
+	ProcessorBoundedbatchDroppedItems     metric.Int64ObservableCounter
+	ProcessorBoundedbatchEvictions        metric.Int64ObservableCounter
+	ProcessorBoundedbatchExportDuration   metric.Float64Histogram
+	ProcessorBoundedbatchExportsInFlight  metric.Int64ObservableUpDownCounter
+	ProcessorBoundedbatchFailedItems      metric.Int64ObservableCounter
+	ProcessorBoundedbatchHeldItems        metric.Int64ObservableUpDownCounter
+	ProcessorBoundedbatchIsolationExports metric.Int64ObservableCounter
+	ProcessorBoundedbatchLivePartitions   metric.Int64ObservableUpDownCounter
+	ProcessorBoundedbatchRefusedItems     metric.Int64ObservableCounter
+	ProcessorBoundedbatchRetries          metric.Int64ObservableCounter
+	ProcessorBoundedbatchTickerLateness   metric.Float64Histogram
+	ProcessorBoundedbatchWaitingCallers   metric.Int64ObservableUpDownCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -194,6 +196,21 @@ func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchHeldItemsCallback(
 	return nil
 }
 
+// RegisterProcessorBoundedbatchIsolationExportsCallback sets callback for observable ProcessorBoundedbatchIsolationExports metric.
+func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchIsolationExportsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ProcessorBoundedbatchIsolationExports, obs: o})
+		return nil
+	}, builder.ProcessorBoundedbatchIsolationExports)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterProcessorBoundedbatchLivePartitionsCallback sets callback for observable ProcessorBoundedbatchLivePartitions metric.
 func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchLivePartitionsCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -215,6 +232,21 @@ func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchRefusedItemsCallba
 		cb(ctx, &observerInt64{inst: builder.ProcessorBoundedbatchRefusedItems, obs: o})
 		return nil
 	}, builder.ProcessorBoundedbatchRefusedItems)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterProcessorBoundedbatchRetriesCallback sets callback for observable ProcessorBoundedbatchRetries metric.
+func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchRetriesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ProcessorBoundedbatchRetries, obs: o})
+		return nil
+	}, builder.ProcessorBoundedbatchRetries)
 	if err != nil {
 		return err
 	}
@@ -296,7 +328,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchBatchItems, err = builder.meter.Int64Histogram(
 		"otelcol_processor_boundedbatch_batch_items",
-		metric.WithDescription("Items in an exported batch. [Development]"),
+		metric.WithDescription("Items in an exported batch. What is sent again is not counted again. [Development]"),
 		metric.WithUnit("{item}"),
 		metric.WithExplicitBucketBoundaries([]float64{1, 10, 25, 50, 100, 250, 500, 1000, 2000, 4000, 6000, 8000, 8191, 8192, 9000, 10000, 20000, 50000, 100000}...),
 	)
@@ -321,7 +353,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchDroppedItems, err = builder.meter.Int64ObservableCounter(
 		"otelcol_processor_boundedbatch_dropped_items",
-		metric.WithDescription("Accepted items that were lost without a failed export. [Development]"),
+		metric.WithDescription("Accepted items that were given up without a final outcome of an export. [Development]"),
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
@@ -356,6 +388,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ProcessorBoundedbatchIsolationExports, err = builder.meter.Int64ObservableCounter(
+		"otelcol_processor_boundedbatch_isolation_exports",
+		metric.WithDescription("Further exports of batches that were refused for good, in parts, by which those items were found that they were refused for. [Development]"),
+		metric.WithUnit("{export}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchLivePartitions, err = builder.meter.Int64ObservableUpDownCounter(
 		"otelcol_processor_boundedbatch_live_partitions",
 		metric.WithDescription("Partitions with something pending or ticks armed. [Development]"),
@@ -366,6 +404,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_processor_boundedbatch_refused_items",
 		metric.WithDescription("Items that were not accepted; their callers were told so. [Development]"),
 		metric.WithUnit("{item}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorBoundedbatchRetries, err = builder.meter.Int64ObservableCounter(
+		"otelcol_processor_boundedbatch_retries",
+		metric.WithDescription("Batches sent again after a failure that is not permanent. [Development]"),
+		metric.WithUnit("{batch}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchTickerLateness, err = builder.meter.Float64Histogram(

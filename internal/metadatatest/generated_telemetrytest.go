@@ -85,7 +85,7 @@ func AssertEqualProcessorBoundedbatchBatchBytes(t *testing.T, tt *componenttest.
 func AssertEqualProcessorBoundedbatchBatchItems(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.HistogramDataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_boundedbatch_batch_items",
-		Description: "Items in an exported batch. [Development]",
+		Description: "Items in an exported batch. What is sent again is not counted again. [Development]",
 		Unit:        "{item}",
 		Data: metricdata.Histogram[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -148,7 +148,7 @@ func AssertEqualProcessorBoundedbatchDeliveredItems(t *testing.T, tt *componentt
 func AssertEqualProcessorBoundedbatchDroppedItems(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_boundedbatch_dropped_items",
-		Description: "Accepted items that were lost without a failed export. [Development]",
+		Description: "Accepted items that were given up without a final outcome of an export. [Development]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -240,6 +240,22 @@ func AssertEqualProcessorBoundedbatchHeldItems(t *testing.T, tt *componenttest.T
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
 
+func AssertEqualProcessorBoundedbatchIsolationExports(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_processor_boundedbatch_isolation_exports",
+		Description: "Further exports of batches that were refused for good, in parts, by which those items were found that they were refused for. [Development]",
+		Unit:        "{export}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: true,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_processor_boundedbatch_isolation_exports")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
 func AssertEqualProcessorBoundedbatchLivePartitions(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_boundedbatch_live_partitions",
@@ -268,6 +284,22 @@ func AssertEqualProcessorBoundedbatchRefusedItems(t *testing.T, tt *componenttes
 		},
 	}
 	got, err := tt.GetMetric("otelcol_processor_boundedbatch_refused_items")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualProcessorBoundedbatchRetries(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_processor_boundedbatch_retries",
+		Description: "Batches sent again after a failure that is not permanent. [Development]",
+		Unit:        "{batch}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: true,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_processor_boundedbatch_retries")
 	require.NoError(t, err)
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }

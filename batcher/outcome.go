@@ -1,0 +1,170 @@
+package batcher
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// place is where a part of a waiting caller's request is: a share of a batch.
+type place[T any] struct {
+	batch *batch[T]
+	share int
+}
+
+// at returns the i-th place of the caller.
+func (c *caller[T]) at(i int) place[T] {
+	if i == 0 {
+		return c.first
+	}
+	return c.more[i-1]
+}
+
+// share adds a request to a batch whose callers wait, and notes where the caller finds
+// its outcome. Requires b.mu held.
+func (c *caller[T]) share(bt *batch[T], s share[T]) {
+	bt.shares = append(bt.shares, s)
+	at := place[T]{bt, len(bt.shares) - 1}
+	if c.places == 0 {
+		c.first = at
+	} else {
+		c.more = append(c.more, at)
+	}
+	c.places++
+}
+
+// outcome returns what became of the caller's items, once all of them have an outcome;
+// nil at once where callers do not wait. The end of ctx and of Shutdown end the wait.
+func (b *Batcher[T]) outcome(ctx context.Context, c *caller[T]) error {
+	if c.places == 0 {
+		return nil
+	}
+	var errs []error
+	for i := range c.places {
+		ended, err := b.await(ctx, c.at(i))
+		switch {
+		case ended:
+			return b.leave(ctx, c)
+		case c.places == 1:
+			return err
+		case err != nil:
+			errs = append(errs, err)
+		}
+	}
+	return joinOutcomes(errs)
+}
+
+// await waits for the outcome at one place, and tells if the caller's context ended
+// before.
+func (b *Batcher[T]) await(ctx context.Context, at place[T]) (ended bool, err error) {
+	bt := at.batch
+	ended, over := b.wait(ctx, bt.done)
+	divided := !ended && !over && bt.answers != nil
+	if divided {
+		ended, over = b.wait(ctx, bt.answers[at.share].done)
+	}
+	switch {
+	case ended:
+		return true, nil
+	case over:
+		return false, b.known(at)
+	case divided:
+		return false, bt.answers[at.share].err
+	}
+	return false, bt.err
+}
+
+// wait waits for done, and tells if ctx ended or Shutdown was over before. What is done
+// counts as done, whatever else has ended.
+func (b *Batcher[T]) wait(ctx context.Context, done <-chan struct{}) (ended, over bool) {
+	select {
+	case <-done:
+	case <-ctx.Done():
+		ended = true
+	case <-b.stopped:
+		over = true
+	}
+	select {
+	case <-done:
+		return false, false
+	default:
+		return ended, over
+	}
+}
+
+// known is the outcome at one place when Shutdown is over. It can be settled although
+// nobody has been told yet.
+func (b *Batcher[T]) known(at place[T]) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch bt := at.batch; {
+	case bt.answers != nil && bt.answers[at.share].settled:
+		return bt.answers[at.share].err
+	case bt.answers == nil && bt.settled:
+		return bt.err
+	}
+	return errOutcomeUnknown
+}
+
+// leave withdraws what is pending of the items of a caller whose context has ended.
+// What is sealed travels on.
+func (b *Batcher[T]) leave(ctx context.Context, c *caller[T]) error {
+	items, withdrawn := 0, 0
+	var taken []T
+	b.mu.Lock()
+	for i := range c.places {
+		at := c.at(i)
+		s := &at.batch.shares[at.share]
+		items += s.items
+		if at.batch.partition.open == at.batch {
+			withdrawn += s.items
+			taken = append(taken, s.data)
+			b.withdraw(at.batch, s)
+		}
+	}
+	woken := b.release(withdrawn)
+	b.mu.Unlock()
+	wakeAll(woken)
+	for _, data := range taken {
+		b.signal.Unref(data)
+	}
+	return fmt.Errorf("no outcome of %d items, %d of them withdrawn: %w", items, withdrawn, ctx.Err())
+}
+
+// withdraw takes a share out of an open batch. Its items are still to be given back to
+// the budget. Requires b.mu held.
+func (b *Batcher[T]) withdraw(bt *batch[T], s *share[T]) {
+	b.stats.Dropped[DroppedCanceled] += int64(s.items)
+	bt.items -= s.items
+	if s.link > 0 {
+		bt.links[s.link-1].SpanContext = trace.SpanContext{} // a span without identity is no link
+	}
+	*s = share[T]{}
+	if p := bt.partition; bt.items == 0 {
+		p.open = nil
+		b.pending.remove(&p.pending)
+		b.rest(p)
+		b.queue(p)
+	}
+}
+
+// putTogether makes the data of a batch from its shares. The batch must be in flight.
+func (b *Batcher[T]) putTogether(bt *batch[T]) {
+	resources := 0
+	for i := range bt.shares {
+		if s := &bt.shares[i]; s.items > 0 {
+			s.resources = b.signal.Resources(s.data)
+			resources += s.resources
+		}
+	}
+	bt.data = b.signal.New(resources)
+	for i := range bt.shares {
+		if s := &bt.shares[i]; s.items > 0 {
+			b.signal.Move(s.data, bt.data)
+			b.signal.Unref(s.data)
+			var none T
+			s.data = none
+		}
+	}
+}

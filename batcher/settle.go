@@ -1,0 +1,209 @@
+package batcher
+
+import (
+	"context"
+	"time"
+)
+
+// verdict is what follows from the end of an export.
+type verdict[T any] struct {
+	Outcome
+	late bool // Shutdown is over: nothing is to be done or told any more
+
+	// failed is the number of items that Err is about: all, unless it names the part
+	// that failed.
+	failed int
+	named  bool
+	part   T
+
+	apart   *isolation[T] // with FateDivided: its search, unless it only halves a piece
+	general bool          // downstream refuses whatever it is sent
+	retryAt time.Time     // with FateRetried
+}
+
+// judge decides what is to become of a batch whose export has ended with err, and leaves
+// doing it to settle.
+func (b *Batcher[T]) judge(ctx context.Context, bt *batch[T], began time.Time, err error) (v verdict[T]) {
+	if err == nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		v.late = b.state == stateOver
+		v.Failed = b.untried(bt)
+		return v
+	}
+	v.Err, v.Cause, v.failed = err, failedCause(ctx, err), bt.items
+	if part, ok := b.signal.FailedPart(err); ok {
+		if n := b.signal.Items(part); 0 < n && n < bt.items {
+			v.named, v.part, v.failed = true, part, n
+		}
+	}
+	now := time.Now()
+	var retryAt time.Time
+	switch {
+	case v.Cause != FailedPermanent:
+		retryAt = b.retryAt(bt, err, began, now)
+	case !v.named && b.resends && (bt.piece == nil || bt.piece.alone() && !b.set.WaitForResult):
+		v.apart = newIsolation(bt, b.units(bt), err)
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.state == stateOver:
+		v.late = true
+	case b.state == stateStopped:
+		v.Fate = FateDropped
+	case v.Cause == FailedPermanent && !v.named && b.divisible(bt, v.apart, now):
+		v.Fate = FateDivided
+	case v.Cause != FailedPermanent && b.mayRetry(bt, retryAt):
+		v.Fate, v.retryAt, v.RetryIn = FateRetried, retryAt, retryAt.Sub(now)
+		v.Failed = b.untried(bt)
+	default:
+		v.Fate = FateFailed
+		v.general = v.Cause == FailedPermanent && bt.piece.confirms(err)
+		v.Isolated = v.Cause == FailedPermanent && bt.piece != nil && !v.general
+		v.Failed = v.failed + b.untried(bt)
+		if v.general {
+			v.Failed = v.failed + bt.piece.behind()
+		}
+		if !retryAt.IsZero() {
+			v.Err = b.exhausted(bt, err)
+		}
+	}
+	return v
+}
+
+// ending is what is to be done once b.mu is free.
+type ending[T any] struct {
+	woken   *waiter
+	over    *batch[T] // chain of batches that have an outcome
+	divided *batch[T] // its callers have answers of their own from now on
+	unused  []T       // data that is not needed any more
+}
+
+// settle counts the outcome of an export, gives back its slot and the items that have
+// an outcome, and returns what may be launched now.
+func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (run *batch[T]) {
+	var end ending[T]
+	b.mu.Lock()
+	if b.state == stateOver {
+		b.mu.Unlock()
+		return nil
+	}
+	if b.state == stateStopped && v.Err != nil {
+		v.Fate = FateDropped
+	}
+	if b.state >= stateDraining && v.Err != nil {
+		b.failure = v.Err
+	}
+	p := bt.partition
+	p.inFlight--
+	b.exports--
+	b.stats.InFlight -= int64(bt.items)
+
+	delivered := bt.items - v.failed
+	b.stats.Delivered += int64(delivered)
+	bt.items = v.failed
+	freed := delivered
+	switch v.Fate {
+	case FateDelivered:
+		p.general = time.Time{}
+		freed += b.conclude(bt, nil, &end)
+	case FateFailed:
+		b.stats.Failed[v.Cause] += int64(bt.items)
+		if v.general {
+			p.general = time.Now().Add(generalFor)
+			bt.piece.of.general = true
+		}
+		freed += bt.items + b.conclude(bt, v.Err, &end)
+	case FateDropped:
+		freed += b.drop(bt, &end)
+	case FateRetried:
+		if v.named {
+			b.narrow(bt, v.part, &end)
+		}
+		freed += b.retryLater(bt, v.retryAt, &end)
+	case FateDivided:
+		b.stats.Sealed += int64(bt.items)
+		freed += b.divide(bt, v.apart, &end)
+	}
+	end.woken = b.release(freed)
+	b.queue(p)
+	b.rest(p)
+	run = b.dispatch()
+	b.mu.Unlock()
+	b.finish(end)
+	return run
+}
+
+// conclude gives a batch its outcome. If it is a piece, the search goes on with the next
+// one; the items that this leaves without hope are counted, and their number is
+// returned. Requires b.mu held.
+func (b *Batcher[T]) conclude(bt *batch[T], err error, end *ending[T]) (freed int) {
+	told := err
+	if err != nil && b.set.WaitForResult {
+		if told = repeatable(err); bt.callers() > 1 {
+			told = withoutData(told)
+		}
+	}
+	bt.err, bt.settled = told, true
+	bt.next = end.over
+	end.over = bt
+	if bt.piece == nil {
+		return 0
+	}
+	bt.piece.answer(told)
+	b.leaveUnit(bt.piece, end)
+	return b.proceed(bt.piece, err, end)
+}
+
+// drop gives up a batch because the time for shutting down is over, and returns the
+// number of items that leave the budget. Requires b.mu held.
+func (b *Batcher[T]) drop(bt *batch[T], end *ending[T]) (freed int) {
+	b.stats.Dropped[DroppedShutdown] += int64(bt.items)
+	return bt.items + b.conclude(bt, errDropped, end)
+}
+
+// narrow makes the part that downstream named as failed all that is left of a batch.
+// Which callers it belongs to is not known, so that these stay together from now on.
+// Requires b.mu held.
+func (b *Batcher[T]) narrow(bt *batch[T], part T, end *ending[T]) {
+	if bt.lent {
+		end.unused = append(end.unused, bt.data)
+		bt.lent = false
+	}
+	bt.data, bt.wide = part, nil
+	bt.blurred = bt.shares != nil || bt.piece != nil
+}
+
+// finish answers callers, wakes them and lets go of data. Requires that b.mu is not held.
+func (b *Batcher[T]) finish(end ending[T]) {
+	wakeAll(end.woken)
+	if end.divided != nil && end.divided.done != nil {
+		close(end.divided.done)
+	}
+	for bt := end.over; bt != nil; {
+		next := bt.next
+		bt.next = nil
+		switch {
+		case bt.piece != nil:
+			bt.piece.tell()
+		case bt.done != nil:
+			close(bt.done)
+		}
+		if bt.lent {
+			b.signal.Unref(bt.data)
+		}
+		if !bt.ready { // never exported: the shares still hold their data
+			for i := range bt.shares {
+				if s := &bt.shares[i]; s.items > 0 {
+					b.signal.Unref(s.data)
+				}
+			}
+		}
+		bt = next
+	}
+	for _, data := range end.unused {
+		b.signal.Unref(data)
+	}
+}
