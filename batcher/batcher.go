@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/client"
@@ -57,6 +58,7 @@ type Batcher[T any] struct {
 	drained   chan struct{} // closed: shutting down and nothing is held any more
 	stopped   chan struct{} // closed: Shutdown is over
 	err       error         // its result, written before stopped is closed
+	over      atomic.Bool   // state is stateOver, for who does not hold mu
 }
 
 // state is where a batcher is in its life. It only moves forward.
@@ -139,6 +141,10 @@ func (b *Batcher[T]) Start() error {
 // Consume empties data, so the caller must own it.
 func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
 	c := b.callerOf(ctx)
+	if b.set.WaitForResult {
+		var w waits[T] // on the stack, and only where it is needed
+		c.waits = &w
+	}
 	if b.only != nil {
 		return b.consume(ctx, &c, nil, data)
 	}
@@ -153,7 +159,7 @@ func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data
 	b.lock()
 	if ended == nil && b.join(c, key, data, items) {
 		b.mu.Unlock()
-		return b.outcome(ctx, c)
+		return b.outcome(ctx, c.waits)
 	}
 	if items > b.set.QueueSize {
 		return b.consumeInPieces(ctx, ended, c, key, data, items)
@@ -164,7 +170,7 @@ func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data
 	if r, rest := b.accept(c, key, data, items); r != nil {
 		return b.partly(ctx, c, r, items, rest)
 	}
-	return b.outcome(ctx, c)
+	return b.outcome(ctx, c.waits)
 }
 
 // lock takes b.mu for a caller, and spins for about a microsecond before it parks. A
@@ -208,11 +214,7 @@ type caller[T any] struct {
 	md   client.Metadata // empty without metadata keys
 	span trace.SpanContext
 
-	// Where the caller's items are, if it waits for their outcome. Most requests are in
-	// one batch.
-	places int
-	first  place[T]
-	more   []place[T]
+	waits *waits[T] // nil: it does not
 }
 
 // callerOf reads a caller's context.
@@ -351,7 +353,7 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, items int) {
 	if c.span.IsSampled() {
 		link = bt.link(c.span)
 	}
-	if !b.set.WaitForResult {
+	if c.waits == nil {
 		if n := b.signal.Resources(data); n > 1 {
 			from := b.signal.Resources(bt.data)
 			bt.wide = append(bt.wide, extent{from, from + n})
@@ -360,7 +362,7 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, items int) {
 		return
 	}
 	b.signal.Ref(data) // the caller may leave before the batch does
-	c.share(bt, share[T]{data: data, items: items, link: link})
+	c.waits.share(bt, share[T]{data: data, items: items, link: link})
 }
 
 // open makes sure that p has an open batch. Requires b.mu held.

@@ -13,6 +13,9 @@ import (
 // be found in it then, so that nobody takes it for permanent. A partial error is left
 // whole only if it alone tells what failed; the sender would repeat just that.
 func joinOutcomes(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
 	refused := 0
 	for _, err := range errs {
 		if isPermanent(err) {

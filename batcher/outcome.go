@@ -13,40 +13,48 @@ type place[T any] struct {
 	share int
 }
 
-// at returns the i-th place of the caller.
-func (c *caller[T]) at(i int) place[T] {
+// waits is what a caller waits for: the places where its items are. Most requests are in
+// one batch, and allocate nothing for it.
+type waits[T any] struct {
+	places int
+	first  place[T]
+	more   []place[T]
+}
+
+// at returns the i-th place.
+func (w *waits[T]) at(i int) place[T] {
 	if i == 0 {
-		return c.first
+		return w.first
 	}
-	return c.more[i-1]
+	return w.more[i-1]
 }
 
 // share adds a request to a batch whose callers wait, and notes where the caller finds
 // its outcome. Requires b.mu held.
-func (c *caller[T]) share(bt *batch[T], s share[T]) {
+func (w *waits[T]) share(bt *batch[T], s share[T]) {
 	bt.shares = append(bt.shares, s)
 	at := place[T]{bt, len(bt.shares) - 1}
-	if c.places == 0 {
-		c.first = at
+	if w.places == 0 {
+		w.first = at
 	} else {
-		c.more = append(c.more, at)
+		w.more = append(w.more, at)
 	}
-	c.places++
+	w.places++
 }
 
 // outcome returns what became of the caller's items, once all of them have an outcome;
 // nil at once where callers do not wait. The end of ctx and of Shutdown end the wait.
-func (b *Batcher[T]) outcome(ctx context.Context, c *caller[T]) error {
-	if c.places == 0 {
+func (b *Batcher[T]) outcome(ctx context.Context, w *waits[T]) error {
+	if w == nil {
 		return nil
 	}
 	var errs []error
-	for i := range c.places {
-		ended, err := b.await(ctx, c.at(i))
+	for i := range w.places {
+		ended, err := b.await(ctx, w.at(i))
 		switch {
 		case ended:
-			return b.leave(ctx, c)
-		case c.places == 1:
+			return b.leave(ctx, w)
+		case w.places == 1:
 			return err
 		case err != nil:
 			errs = append(errs, err)
@@ -109,12 +117,12 @@ func (b *Batcher[T]) known(at place[T]) error {
 
 // leave withdraws what is pending of the items of a caller whose context has ended.
 // What is sealed travels on.
-func (b *Batcher[T]) leave(ctx context.Context, c *caller[T]) error {
+func (b *Batcher[T]) leave(ctx context.Context, w *waits[T]) error {
 	items, withdrawn := 0, 0
 	var taken []T
 	b.mu.Lock()
-	for i := range c.places {
-		at := c.at(i)
+	for i := range w.places {
+		at := w.at(i)
 		s := &at.batch.shares[at.share]
 		items += s.items
 		if at.batch.partition.open == at.batch {

@@ -24,11 +24,14 @@ type verdict[T any] struct {
 // judge decides what is to become of a batch whose export has ended with err, and leaves
 // doing it to settle.
 func (b *Batcher[T]) judge(ctx context.Context, bt *batch[T], began time.Time, err error) (v verdict[T]) {
+	if err == nil && bt.piece == nil { // nearly always, and not worth a turn at the lock
+		v.late = b.over.Load()
+		return v
+	}
 	if err == nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		v.late = b.state == stateOver
-		v.Failed = b.untried(bt)
+		v.late, v.Failed = b.state == stateOver, b.untried(bt)
 		return v
 	}
 	v.Err, v.Cause, v.failed = err, failedCause(ctx, err), bt.items

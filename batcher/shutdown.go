@@ -85,6 +85,7 @@ func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.state = stateOver
+	b.over.Store(true)
 	left := b.stats.InFlight + b.stats.Sealed // the latter are pieces of what is in flight
 	b.stats.Dropped[DroppedShutdown] += left
 	b.budget.used -= int(left)
