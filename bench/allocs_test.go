@@ -34,12 +34,13 @@ func (s *signal[T]) allocsPerBatch(t *testing.T, items, producers int) float64 {
 	t.Helper()
 	withoutGC(t)
 	pl := newPool(s, items)
-	r := newRig(t, s, boundedbatch, nil, s.resources)
+	r := newRig(t, s, boundedbatch, nil, &sink[T]{entries: s.resources})
 	defer r.stop(t)
 	pl.run(t, r, producers) // into the steady state
 	var allocs []float64
 	for range 3 {
-		allocs = append(allocs, float64(pl.run(t, r, producers).allocs)/float64(pl.batches))
+		c := pl.run(t, r, producers)
+		allocs = append(allocs, float64(c.allocs)/float64(c.batches))
 	}
 	runtime.GC()
 	return median(allocs)

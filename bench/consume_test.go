@@ -30,7 +30,7 @@ func BenchmarkConsume(b *testing.B) {
 func (s *signal[T]) benchmarkConsume(b *testing.B, p peer, items, producers int) {
 	withoutGC(b)
 	pl := newPool(s, items)
-	r := newRig(b, s, p, nil, s.resources)
+	r := newRig(b, s, p, nil, &sink[T]{entries: s.resources})
 	pl.run(b, r, producers) // into the steady state
 	runs, sum := 0, cost{}
 	b.ResetTimer()

@@ -5,7 +5,10 @@ import (
 	"sync"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/exporter"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/batchprocessor"
 	"go.opentelemetry.io/collector/processor/processortest"
@@ -25,16 +28,20 @@ const (
 	floor peer = "floor"
 	// bytes is boundedbatch while it measures the size of every batch in bytes.
 	bytes peer = "boundedbatch+bytes"
+	// helper is the queue and batch of exporterhelper.
+	helper peer = "exporterhelper"
 )
 
 // create makes the processor of a peer with the given settings, by their names in YAML,
 // over its defaults. It returns its Consume method too.
-func create[T any](p peer, s *signal[T], settings map[string]any, next sinkFunc[T]) (component.Component, sinkFunc[T], error) {
+func create[T any](p peer, s *signal[T], settings map[string]any, next *sink[T]) (component.Component, sinkFunc[T], error) {
 	var f processor.Factory
 	switch p {
 	case floor:
-		fl := &floorProcessor[T]{signal: s, next: next, open: s.empty(0)}
+		fl := &floorProcessor[T]{signal: s, next: next.consume, open: s.empty(0)}
 		return fl, fl.consume, nil
+	case helper:
+		return createHelper(s, settings, next)
 	case boundedbatch, bytes:
 		f = boundedbatchprocessor.NewFactory()
 	case batch:
@@ -49,8 +56,23 @@ func create[T any](p peer, s *signal[T], settings map[string]any, next sinkFunc[
 	return s.create(f, set, cfg, next)
 }
 
+// createHelper makes an exporter with a queue of the given settings over the defaults.
+// It has no deadline, as the processors have none.
+func createHelper[T any](s *signal[T], settings map[string]any, next *sink[T]) (component.Component, sinkFunc[T], error) {
+	queue := exporterhelper.NewDefaultQueueConfig()
+	if err := confmap.NewFromStringMap(settings).Unmarshal(&queue); err != nil {
+		return nil, nil, err
+	}
+	kind := component.MustNewType("sink")
+	telemetry := processortest.NewNopSettings(kind).TelemetrySettings
+	telemetry.MeterProvider = meterProvider(helper)
+	return s.createHelper(exporter.Settings{ID: component.NewID(kind), TelemetrySettings: telemetry}, next,
+		exporterhelper.WithQueue(configoptional.Some(queue)),
+		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{Timeout: 0}))
+}
+
 // meterProvider is a real SDK that aggregates every measurement for a reader, as in a
-// Collector. It drops the size of a batch in bytes, for both processors, because whoever
+// Collector. It drops the size of a batch in bytes, for all peers, because whoever
 // has it measured pays more for it than for batching. The Collector itself drops that of
 // batch at every metrics level below detailed, and knows of no other: hence the peer
 // bytes, for whom nothing is dropped.
@@ -58,7 +80,7 @@ func meterProvider(p peer) *sdkmetric.MeterProvider {
 	options := []sdkmetric.Option{sdkmetric.WithReader(sdkmetric.NewManualReader())}
 	if p != bytes {
 		options = append(options, sdkmetric.WithView(sdkmetric.NewView(
-			sdkmetric.Instrument{Name: "otelcol_processor_*bytes"},
+			sdkmetric.Instrument{Name: "otelcol_*bytes"},
 			sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}},
 		)))
 	}

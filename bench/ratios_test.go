@@ -80,7 +80,7 @@ func (s *signal[T]) compareConsume(t *testing.T, items int, producers []int) []c
 		peers := gatePeers(n)
 		rigs := make([]*rig[T], len(peers))
 		for j, p := range peers {
-			rigs[j] = newRig(t, s, p, nil, s.resources)
+			rigs[j] = newRig(t, s, p, nil, &sink[T]{entries: s.resources})
 			pl.run(t, rigs[j], n) // into the steady state
 		}
 		for range rounds {

@@ -76,10 +76,14 @@ func cpuModel() string {
 
 // recordConsume writes one round of a comparison as a line of a benchmark.
 func recordConsume(signal string, items, producers int, p peer, requests int, c cost) {
+	recordRequests(fmt.Sprintf("Consume/signal=%s/items=%d/producers=%d/impl=%s", signal, items, producers, p), requests, c)
+}
+
+// recordRequests writes what those requests cost as a line of a benchmark of that name.
+func recordRequests(name string, requests int, c cost) {
 	per := 1 / float64(requests)
-	record("Consume/signal=%s/items=%d/producers=%d/impl=%s-%d\t%d\t%.4g ns/req\t%.4g cpu-ns/req\t%.4g allocs/req\t%.4g B/req\n",
-		signal, items, producers, p, runtime.GOMAXPROCS(0), requests,
-		float64(c.elapsed)*per, float64(c.cpu)*per, float64(c.allocs)*per, float64(c.bytes)*per)
+	record("%s-%d\t%d\t%.4g ns/req\t%.4g cpu-ns/req\t%.4g allocs/req\t%.4g B/req\t%.4g req/batch\n", name, runtime.GOMAXPROCS(0), requests,
+		float64(c.elapsed)*per, float64(c.cpu)*per, float64(c.allocs)*per, float64(c.bytes)*per, float64(requests)/float64(c.batches))
 }
 
 // recordSplit does the same for one request that was cut.

@@ -10,15 +10,17 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
 )
 
 // cost is what a run took of the process, all goroutines together: producers, batcher,
 // exports and sink.
 type cost struct {
 	cpu     time.Duration // user and system
-	elapsed time.Duration // until the sink had everything
+	elapsed time.Duration // until the sink had everything and every producer its last answer
 	allocs  uint64
 	bytes   uint64
+	batches int // that the sink received
 }
 
 func (c *cost) add(d cost) {
@@ -26,6 +28,7 @@ func (c *cost) add(d cost) {
 	c.elapsed += d.elapsed
 	c.allocs += d.allocs
 	c.bytes += d.bytes
+	c.batches += d.batches
 }
 
 // cpuTime is what the process has used so far.
@@ -46,10 +49,14 @@ func withoutGC(tb testing.TB) {
 	tb.Cleanup(func() { debug.SetGCPercent(percent) })
 }
 
-// sink is an instant downstream that keeps its batches. Entries are resources or items,
-// whatever the case counts.
+// sink is a downstream that keeps its batches. Entries are resources or items, whatever
+// the case counts.
 type sink[T any] struct {
 	entries func(T) int
+	delay   time.Duration // of every batch; 0: instant
+	// shares leaves what arrives to whoever sent it too: the sink does not declare that
+	// it changes data, and nobody may.
+	shares bool
 
 	// mu guards everything below.
 	mu       sync.Mutex
@@ -61,6 +68,9 @@ type sink[T any] struct {
 
 func (s *sink[T]) consume(_ context.Context, data T) error {
 	n := s.entries(data)
+	if s.delay > 0 {
+		time.Sleep(s.delay)
+	}
 	s.mu.Lock()
 	s.batches = append(s.batches, data)
 	s.arrived += n
@@ -70,6 +80,11 @@ func (s *sink[T]) consume(_ context.Context, data T) error {
 		s.complete <- struct{}{}
 	}
 	return nil
+}
+
+// capabilities is what the sink declares to whoever sends to it.
+func (s *sink[T]) capabilities() consumer.Option {
+	return consumer.WithCapabilities(consumer.Capabilities{MutatesData: !s.shares})
 }
 
 // take returns the batches and forgets them.
@@ -90,11 +105,12 @@ type rig[T any] struct {
 	sink      *sink[T]
 }
 
-func newRig[T any](tb testing.TB, s *signal[T], p peer, settings map[string]any, entries func(T) int) *rig[T] {
+func newRig[T any](tb testing.TB, s *signal[T], p peer, settings map[string]any, next *sink[T]) *rig[T] {
 	tb.Helper()
-	r := &rig[T]{signal: s, name: p, sink: &sink[T]{entries: entries, complete: make(chan struct{}, 1)}}
+	next.complete = make(chan struct{}, 1)
+	r := &rig[T]{signal: s, name: p, sink: next}
 	var err error
-	if r.component, r.consume, err = create(p, s, settings, r.sink.consume); err != nil {
+	if r.component, r.consume, err = create(p, s, settings, next); err != nil {
 		tb.Fatalf("create %s: %v", p, err)
 	}
 	if err = r.component.Start(context.Background(), nil); err != nil {
@@ -119,8 +135,9 @@ func (r *rig[T]) stop(tb testing.TB) {
 const patience = time.Minute
 
 // run sends the requests, divided among the producers, and waits until the sink has all
-// entries. Producers do nothing else. What is not part of the work (starting the
-// producers, reading the clocks) is outside the measurement.
+// entries and every producer the answer to its last request. Producers do nothing else.
+// What is not part of the work (starting the producers, reading the clocks) is outside
+// the measurement.
 func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cost) {
 	tb.Helper()
 	r.sink.mu.Lock()
@@ -128,7 +145,7 @@ func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cos
 	r.sink.mu.Unlock()
 
 	ctx := context.Background()
-	errs := make(chan error, producers)
+	ends := make(chan error, producers) // one of each: the first error it got, or nil
 	begin := make(chan struct{})
 	for i := range producers {
 		own := requests[len(requests)*i/producers : len(requests)*(i+1)/producers]
@@ -136,10 +153,11 @@ func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cos
 			<-begin
 			for _, request := range own {
 				if err := r.consume(ctx, request); err != nil {
-					errs <- err
+					ends <- err
 					return
 				}
 			}
+			ends <- nil
 		}()
 	}
 	lost := time.NewTimer(patience)
@@ -149,18 +167,29 @@ func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cos
 	cpu, began := cpuTime(), time.Now()
 
 	close(begin)
-	select {
-	case <-r.sink.complete:
-	case err := <-errs:
-		tb.Fatalf("%s refused a request: %v", r.name, err)
-	case <-lost.C:
-		r.sink.mu.Lock()
-		defer r.sink.mu.Unlock()
-		tb.Fatalf("%s delivered %d of %d entries in %v", r.name, r.sink.arrived, entries, patience)
+	for working, complete := producers, false; working > 0 || !complete; {
+		select {
+		case <-r.sink.complete:
+			complete = true
+		case err := <-ends:
+			if err != nil {
+				tb.Fatalf("%s answered a request with an error: %v", r.name, err)
+			}
+			working--
+		case <-lost.C:
+			r.sink.mu.Lock()
+			arrived := r.sink.arrived
+			r.sink.mu.Unlock()
+			tb.Fatalf("%s delivered %d of %d entries in %v, and %d of %d producers were still at work",
+				r.name, arrived, entries, patience, working, producers)
+		}
 	}
 
 	c.elapsed, c.cpu = time.Since(began), cpuTime()-cpu
 	runtime.ReadMemStats(&after)
+	r.sink.mu.Lock()
+	c.batches = len(r.sink.batches)
+	r.sink.mu.Unlock()
 	c.allocs, c.bytes = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
 	return c
 }
@@ -172,7 +201,6 @@ type pool[T any] struct {
 	*signal[T]
 	requests []T
 	items    int // in each request
-	batches  int // that all of them make, none left over
 }
 
 // A pool is large enough for a run of tens of milliseconds, which many producers must
@@ -182,25 +210,38 @@ const (
 	poolItems    = 1_000_000
 )
 
+// newPool makes as many requests as whole batches of the default size hold.
 func newPool[T any](s *signal[T], items int) *pool[T] {
 	perBatch := (floorSize + items - 1) / items
-	p := &pool[T]{signal: s, items: items, batches: min(poolRequests/perBatch, poolItems/(perBatch*items))}
-	p.requests = make([]T, perBatch*p.batches)
-	for i := range p.requests {
-		p.requests[i] = s.build(items)
-	}
-	runtime.GC()
+	return newPoolOf(s, items, perBatch*min(poolRequests/perBatch, poolItems/(perBatch*items)))
+}
+
+func newPoolOf[T any](s *signal[T], items, requests int) *pool[T] {
+	p := &pool[T]{signal: s, requests: make([]T, requests), items: items}
+	p.build()
 	return p
 }
 
+// build makes the requests anew, and leaves no garbage.
+func (p *pool[T]) build() {
+	for i := range p.requests {
+		p.requests[i] = p.signal.build(p.items)
+	}
+	runtime.GC()
+}
+
 // run sends all requests of the pool through r, checks that all items have arrived, and
-// makes requests of them again.
+// makes requests of them again. What a sink shares is not ours to change: instead of it
+// there will be new requests.
 func (p *pool[T]) run(tb testing.TB, r *rig[T], producers int) cost {
 	tb.Helper()
 	c := r.run(tb, p.requests, producers, len(p.requests))
 	arrived, n := 0, 0
 	for _, b := range r.sink.take() {
 		arrived += p.signal.items(b)
+		if r.sink.shares {
+			continue
+		}
 		p.unbatch(b, func(request T) {
 			p.requests[n] = request
 			n++
@@ -208,6 +249,9 @@ func (p *pool[T]) run(tb testing.TB, r *rig[T], producers int) cost {
 	}
 	if want := len(p.requests) * p.items; arrived != want {
 		tb.Fatalf("%s delivered %d of %d items", r.name, arrived, want)
+	}
+	if r.sink.shares {
+		p.build()
 	}
 	return c
 }

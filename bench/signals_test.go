@@ -8,6 +8,8 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/exporter"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -39,14 +41,14 @@ type signal[T any] struct {
 	rejoin func(piece, request T)
 
 	// create makes a processor with its public factory.
-	create func(processor.Factory, processor.Settings, component.Config, sinkFunc[T]) (component.Component, sinkFunc[T], error)
+	create func(processor.Factory, processor.Settings, component.Config, *sink[T]) (component.Component, sinkFunc[T], error)
+	// createHelper makes an exporter of the exporterhelper package that hands on what
+	// it would export.
+	createHelper func(exporter.Settings, *sink[T], ...exporterhelper.Option) (component.Component, sinkFunc[T], error)
 }
 
 // sinkFunc is a Consume method.
 type sinkFunc[T any] = func(context.Context, T) error
-
-// mutates is what a sink may do to its data: keep it.
-var mutates = consumer.WithCapabilities(consumer.Capabilities{MutatesData: true})
 
 // resource fills what every request of every signal says about its origin.
 func resource(r pcommon.Resource) {
@@ -99,8 +101,8 @@ var traces = signal[ptrace.Traces]{
 	rejoin: func(piece, request ptrace.Traces) {
 		spansOf(piece).MoveAndAppendTo(spansOf(request))
 	},
-	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next sinkFunc[ptrace.Traces]) (component.Component, sinkFunc[ptrace.Traces], error) {
-		sink, err := consumer.NewTraces(next, mutates)
+	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next *sink[ptrace.Traces]) (component.Component, sinkFunc[ptrace.Traces], error) {
+		sink, err := consumer.NewTraces(next.consume, next.capabilities())
 		if err != nil {
 			return nil, nil, err
 		}
@@ -109,6 +111,13 @@ var traces = signal[ptrace.Traces]{
 			return nil, nil, err
 		}
 		return p, p.ConsumeTraces, nil
+	},
+	createHelper: func(set exporter.Settings, next *sink[ptrace.Traces], options ...exporterhelper.Option) (component.Component, sinkFunc[ptrace.Traces], error) {
+		e, err := exporterhelper.NewTraces(context.Background(), set, struct{}{}, next.consume, options...)
+		if err != nil {
+			return nil, nil, err
+		}
+		return e, e.ConsumeTraces, nil
 	},
 }
 
@@ -151,8 +160,8 @@ var logs = signal[plog.Logs]{
 	rejoin: func(piece, request plog.Logs) {
 		recordsOf(piece).MoveAndAppendTo(recordsOf(request))
 	},
-	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next sinkFunc[plog.Logs]) (component.Component, sinkFunc[plog.Logs], error) {
-		sink, err := consumer.NewLogs(next, mutates)
+	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next *sink[plog.Logs]) (component.Component, sinkFunc[plog.Logs], error) {
+		sink, err := consumer.NewLogs(next.consume, next.capabilities())
 		if err != nil {
 			return nil, nil, err
 		}
@@ -161,6 +170,13 @@ var logs = signal[plog.Logs]{
 			return nil, nil, err
 		}
 		return p, p.ConsumeLogs, nil
+	},
+	createHelper: func(set exporter.Settings, next *sink[plog.Logs], options ...exporterhelper.Option) (component.Component, sinkFunc[plog.Logs], error) {
+		e, err := exporterhelper.NewLogs(context.Background(), set, struct{}{}, next.consume, options...)
+		if err != nil {
+			return nil, nil, err
+		}
+		return e, e.ConsumeLogs, nil
 	},
 }
 
@@ -215,8 +231,8 @@ var metrics = signal[pmetric.Metrics]{
 	rejoin: func(piece, request pmetric.Metrics) {
 		metricsOf(piece).MoveAndAppendTo(metricsOf(request))
 	},
-	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next sinkFunc[pmetric.Metrics]) (component.Component, sinkFunc[pmetric.Metrics], error) {
-		sink, err := consumer.NewMetrics(next, mutates)
+	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next *sink[pmetric.Metrics]) (component.Component, sinkFunc[pmetric.Metrics], error) {
+		sink, err := consumer.NewMetrics(next.consume, next.capabilities())
 		if err != nil {
 			return nil, nil, err
 		}
@@ -225,6 +241,13 @@ var metrics = signal[pmetric.Metrics]{
 			return nil, nil, err
 		}
 		return p, p.ConsumeMetrics, nil
+	},
+	createHelper: func(set exporter.Settings, next *sink[pmetric.Metrics], options ...exporterhelper.Option) (component.Component, sinkFunc[pmetric.Metrics], error) {
+		e, err := exporterhelper.NewMetrics(context.Background(), set, struct{}{}, next.consume, options...)
+		if err != nil {
+			return nil, nil, err
+		}
+		return e, e.ConsumeMetrics, nil
 	},
 }
 
@@ -239,6 +262,8 @@ type anySignal interface {
 	benchmarkSplit(b *testing.B, p peer, items int)
 	compareConsume(t *testing.T, items int, producers []int) []comparison
 	compareSplit(t *testing.T, sizes []int) []split
+	benchmarkWaiting(b *testing.B, p peer, w *waitingCase)
+	measureWaiting(t *testing.T, w *waitingCase) comparison
 	allocsPerBatch(t *testing.T, items, producers int) float64
 }
 

@@ -180,7 +180,7 @@ type splitter[T any] struct {
 
 func newSplit[T any](tb testing.TB, s *signal[T], p peer, items int) *splitter[T] {
 	tb.Helper()
-	return &splitter[T]{rig: newRig(tb, s, p, splitSettings, s.items), request: s.build(items), items: items}
+	return &splitter[T]{rig: newRig(tb, s, p, splitSettings, &sink[T]{entries: s.items}), request: s.build(items), items: items}
 }
 
 // run sends the request, checks that all items have arrived and no batch is too large,
