@@ -17,29 +17,47 @@ import (
 // largestRequest is the most items that the tests put into a request.
 const largestRequest = 5000
 
+// poolingGate is the feature gate with which the Collector reuses the memory of pdata.
+const poolingGate = "pdata.useProtoPooling"
+
 // sendTimeout ends a request that has got stuck. No test waits for it to end.
 const sendTimeout = 2 * time.Minute
 
 func TestEveryItemArrivesExactlyOnceUnaltered(t *testing.T) {
-	const itemsPerProtocol = 100_000
 	for _, tt := range []struct {
-		name, processor string
-		maxSize         int // 0: no limit
-		exports         int
+		name, processor  string
+		gates            []string
+		itemsPerProtocol int
+		maxSize          int // 0: no limit
+		exports          int
 	}{
-		{name: "defaults", processor: "{}", exports: 10},
+		{name: "defaults", processor: "{}", exports: 10, itemsPerProtocol: 100_000},
 		// 1777 is prime: requests have to be cut. The queue is smaller than what the
 		// clients have under way: they have to wait for it.
 		{
 			name:      "limited",
 			processor: "{send_batch_size: 1500, send_batch_max_size: 1777, queue_size: 6000, max_concurrent_exports: 3}",
-			maxSize:   1777, exports: 3,
+			maxSize:   1777, exports: 3, itemsPerProtocol: 100_000,
+		},
+		{name: "waiting", processor: "{wait_for_result: true}", exports: 10, itemsPerProtocol: 50_000},
+		{
+			name:      "waiting limited",
+			processor: "{wait_for_result: true, send_batch_size: 1500, send_batch_max_size: 1777, queue_size: 6000}",
+			maxSize:   1777, exports: 10, itemsPerProtocol: 50_000,
+		},
+		// The Collector reuses the memory of what it has handed on.
+		{name: "pooled", processor: "{}", gates: []string{poolingGate}, exports: 10, itemsPerProtocol: 50_000},
+		{
+			name:      "pooled waiting limited",
+			processor: "{wait_for_result: true, send_batch_size: 1500, send_batch_max_size: 1777, queue_size: 6000}",
+			gates:     []string{poolingGate}, maxSize: 1777, exports: 10, itemsPerProtocol: 50_000,
 		},
 	} {
+		all := int64(2 * tt.itemsPerProtocol)
 		for _, signal := range harness.Signals() {
 			t.Run(tt.name+"/"+signal.Name(), func(t *testing.T) {
 				backend := harness.NewBackend(t)
-				col := harness.Start(t, harness.Config{Backend: backend, Processor: tt.processor})
+				col := harness.Start(t, harness.Config{Backend: backend, Processor: tt.processor, FeatureGates: tt.gates})
 				stop := col.Watch(t, func(s harness.Scrape) error { return s.Bounds(signal) })
 
 				var journal harness.Journal
@@ -47,7 +65,7 @@ func TestEveryItemArrivesExactlyOnceUnaltered(t *testing.T) {
 				var sending sync.WaitGroup
 				for _, newClient := range []func(testing.TB, harness.Header) harness.Client{col.GRPC, col.HTTP} {
 					requests := make(chan harness.Range)
-					sizes := harness.Sizes(rng, itemsPerProtocol, largestRequest)
+					sizes := harness.Sizes(rng, tt.itemsPerProtocol, largestRequest)
 					sending.Go(func() {
 						defer close(requests)
 						for _, n := range sizes {
@@ -60,7 +78,7 @@ func TestEveryItemArrivesExactlyOnceUnaltered(t *testing.T) {
 					}
 				}
 				sending.Wait()
-				col.AwaitItems(t, 2*itemsPerProtocol, signal, "delivered_items")
+				col.AwaitItems(t, all, signal, "delivered_items")
 				t.Logf("%d scrapes while the clients sent %d requests", stop(), len(journal.Sent()))
 
 				ledger := backend.Ledger(signal)
@@ -76,8 +94,8 @@ func TestEveryItemArrivesExactlyOnceUnaltered(t *testing.T) {
 
 				s, err := col.Scrape(t.Context())
 				require.NoError(t, err)
-				assert.EqualValues(t, 2*itemsPerProtocol, s.Sum(signal, "accepted_items"))
-				assert.EqualValues(t, 2*itemsPerProtocol, s.Sum(signal, "delivered_items"))
+				assert.Equal(t, all, s.Sum(signal, "accepted_items"))
+				assert.Equal(t, all, s.Sum(signal, "delivered_items"))
 				for _, none := range []string{
 					"refused_items", "failed_items", "dropped_items", "held_items", "exports_in_flight", "waiting_callers",
 				} {
@@ -85,7 +103,7 @@ func TestEveryItemArrivesExactlyOnceUnaltered(t *testing.T) {
 				}
 				assert.EqualValues(t, len(delivered), s.Sum(signal, "batches"))
 				assert.EqualValues(t, len(delivered), s.Sum(signal, "batch_items"))
-				assert.InDelta(t, 2*itemsPerProtocol, s.Total(signal, "batch_items"), 0)
+				assert.InDelta(t, all, s.Total(signal, "batch_items"), 0)
 				col.Stop(t)
 			})
 		}

@@ -3,5 +3,6 @@
 // knows every item by name. Run it with make e2e from the root of the repository,
 // which builds the collector and passes its path in BOUNDEDBATCH_COLLECTOR.
 //
-// It needs nothing of the processor's module: what is tested is what users run.
+// It needs nothing of the processor's module: what is tested is what users run. Only the
+// tests in pooling/ have a collector in their own process.
 package e2e

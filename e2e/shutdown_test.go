@@ -20,12 +20,21 @@ const shutdownLine = "Starting shutdown"
 
 func TestTerminationUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	for seed, tt := range []struct {
-		after int  // acknowledged requests, of all signals
-		held  bool // instead: when the backend has stalled and every client is blocked
+		after   int  // acknowledged requests, of all signals
+		held    bool // instead: when the backend has stalled and every client is blocked
+		waiting bool // wait_for_result
 	}{
-		{after: 1}, {after: 20}, {after: 150}, {after: 400}, {held: true}, {held: true},
+		{after: 1},
+		{after: 20},
+		{after: 150},
+		{after: 400},
+		{held: true},
+		{held: true},
+		{after: 1, waiting: true},
+		{after: 20, waiting: true},
+		{after: 150, waiting: true},
 	} {
-		name := fmt.Sprintf("after=%d", tt.after)
+		name := fmt.Sprintf("after=%d/waiting=%t", tt.after, tt.waiting)
 		if tt.held {
 			name = fmt.Sprintf("stalled/seed=%d", seed)
 		}
@@ -36,8 +45,9 @@ func TestTerminationUnderLoadLosesNothingAcknowledged(t *testing.T) {
 				backend.Hold()
 			}
 			col := harness.Start(t, harness.Config{
-				Backend:   backend,
-				Processor: "{send_batch_size: 1000, send_batch_max_size: 1300, queue_size: 20000, shutdown_timeout: 20s}",
+				Backend: backend,
+				Processor: fmt.Sprintf("{send_batch_size: 1000, send_batch_max_size: 1300, queue_size: 20000, "+
+					"shutdown_timeout: 20s, wait_for_result: %t}", tt.waiting),
 			})
 
 			// Clients of all kinds send until they are refused.
@@ -94,6 +104,71 @@ func TestTerminationUnderLoadLosesNothingAcknowledged(t *testing.T) {
 				assert.LessOrEqual(t, ledger.Largest(), 1300)
 				t.Logf("%s: %d items acknowledged, %d batches", signal.Name(),
 					journal.Items(harness.Acknowledged), len(ledger.Delivered()))
+			}
+		})
+	}
+}
+
+// Clients that wait for results get an answer before the collector ends, whatever state
+// their items are in: in flight, sealed, pending, or waiting for room.
+func TestTerminationAnswersEveryWaitingClient(t *testing.T) {
+	const callers, items = 5, 60 // callers per protocol
+	const admitted = 6           // requests of each signal
+	accept := func(_ *testing.T, b *harness.Backend) { b.Accept() }
+	refuse := func(_ *testing.T, b *harness.Backend) { b.Refuse(retryable) }
+	kill := func(t *testing.T, b *harness.Backend) { b.Kill(t) }
+	for _, tt := range []struct {
+		name    string
+		end     func(*testing.T, *harness.Backend)
+		outcome harness.Outcome
+		retry   string // retry_on_failure of the processor
+	}{
+		{"accepted", accept, harness.Acknowledged, "{enabled: false}"},
+		{"refused", refuse, harness.Refused, "{enabled: false}"},
+		{"killed", kill, harness.Refused, "{enabled: false}"},
+		// The receiver, which is the first to stop, waits for its clients; so retries go on
+		// until their time is over.
+		{"retried", refuse, harness.Refused, "{enabled: true, initial_interval: 20ms, max_interval: 50ms, max_elapsed_time: 500ms}"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			backend := harness.NewBackend(t)
+			backend.Hold()
+			col := harness.Start(t, harness.Config{
+				Backend: backend,
+				Processor: "{wait_for_result: true, timeout: 1h, send_batch_size: 100, send_batch_max_size: 100, " +
+					"queue_size: 400, max_concurrent_exports: 2, retry_on_failure: " + tt.retry + "}",
+			})
+			journals := make(map[harness.Signal]*harness.Journal)
+			answers := make(map[harness.Signal]<-chan answer)
+			for _, signal := range harness.Signals() {
+				journals[signal] = new(harness.Journal)
+				var clients []harness.Client
+				for range callers {
+					clients = append(clients, col.Clients(t, nil)...)
+				}
+				answers[signal] = callAll(t.Context(), clients, signal, journals[signal], items)
+				col.AwaitItems(t, admitted*items, signal, "held_items")
+				col.AwaitItems(t, 2*callers-admitted, signal, "waiting_callers")
+			}
+
+			col.Signal(t, syscall.SIGTERM)
+			col.AwaitLog(t, shutdownLine)
+			tt.end(t, backend)
+			for _, signal := range harness.Signals() {
+				for range 2 * callers {
+					a := <-answers[signal] // at the latest after sendTimeout
+					journals[signal].Note(a.ids, tt.outcome)
+					if tt.outcome == harness.Acknowledged {
+						require.NoError(t, a.err)
+						continue
+					}
+					require.NoError(t, checkRetryable(a.err))
+				}
+			}
+			assert.Zero(t, col.Exit(t), "exit status")
+			for _, signal := range harness.Signals() {
+				require.NoError(t, backend.Ledger(signal).Check(journals[signal].Sent()), signal.Name())
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,6 +74,27 @@ func TestValidateRefusesWhatCannotWork(t *testing.T) {
 			[]string{"max_concurrent_exports_per_partition: 3 ", "accepted are 0", "max_concurrent_exports (2)"},
 		},
 		{"{export_timeout: -1ms}", []string{"export_timeout: -1ms ", "accepted are 0"}},
+		{
+			"{retry_on_failure: {enabled: true, initial_interval: 0s}}",
+			[]string{"retry_on_failure::initial_interval: 0s ", "accepted is more than 0"},
+		},
+		{
+			"{retry_on_failure: {enabled: true, initial_interval: 10s, max_interval: 1s}}",
+			[]string{"retry_on_failure::max_interval: 1s ", "initial_interval (10s)", "accepted are 10s and more"},
+		},
+		{
+			"{retry_on_failure: {enabled: true, multiplier: 0.5}}",
+			[]string{"retry_on_failure::multiplier: 0.5 ", "accepted are 1 and more"},
+		},
+		{
+			"{retry_on_failure: {enabled: true, randomization_factor: 2}}",
+			[]string{"retry_on_failure::randomization_factor: 2 ", "accepted are 0 to 1"},
+		},
+		{
+			"{retry_on_failure: {enabled: true, max_elapsed_time: 1s}}",
+			[]string{"retry_on_failure::max_elapsed_time: 1s ", "initial_interval (5s)", "accepted are 0 (no limit)", "5s or more"},
+		},
+		{"{retry_on_failure: {initial_interval: -1s}}", []string{"retry_on_failure::initial_interval: -1s ", "accepted are 0 and more"}},
 		{"{shutdown_timeout: -2m}", []string{"shutdown_timeout: -2m", "accepted are 0"}},
 		{"{metadata_keys: [tenant, other, Tenant]}", []string{"metadata_keys::2", `"Tenant"`, "accepted is each key once"}},
 		{`{metadata_keys: [tenant, ""]}`, []string{"metadata_keys::1", "empty", "accepted are"}},
@@ -102,6 +124,11 @@ func TestValidateRefusesWrongTypes(t *testing.T) {
 		{"{queue_size: 1.0e+30}", []string{"queue_size", "1e+30", "accepted"}},
 		{"{block_on_overflow: 1}", []string{"block_on_overflow", "1", "accepted"}},
 		{`{block_on_overflow: "yes"}`, []string{"block_on_overflow", "yes", "accepted"}},
+		{"{wait_for_result: 1}", []string{"wait_for_result", "1", "accepted"}},
+		{`{flush_when_idle: "no"}`, []string{"flush_when_idle", "no", "accepted"}},
+		{"{retry_on_failure: true}", []string{"retry_on_failure", "true", "accepted"}},
+		{"{retry_on_failure: {initial_interval: 5}}", []string{"retry_on_failure::initial_interval", "5", "accepted"}},
+		{"{retry_on_failure: {multiplier: fast}}", []string{"retry_on_failure::multiplier", "fast", "accepted"}},
 		{"{metadata_keys: [17]}", []string{"metadata_keys", "17", "accepted"}},
 		{"{metadata_keys: {tenant: x}}", []string{"metadata_keys", "tenant", "accepted"}},
 		{"{max_concurrent_exports: all}", []string{"max_concurrent_exports", "all", "accepted"}},
@@ -114,12 +141,10 @@ func TestValidateRefusesUnknownKeys(t *testing.T) {
 	testRefusals(t, []refusal{
 		{"{send_batch_sise: 100}", []string{"boundedbatch", "send_batch_sise"}},
 		{"{num_consumers: 10}", []string{"boundedbatch", "num_consumers"}},
-		{"{wait_for_result: true}", []string{"boundedbatch", "wait_for_result"}},
-		{"{flush_when_idle: true}", []string{"boundedbatch", "flush_when_idle"}},
 		{"{memory_limit: 0}", []string{"boundedbatch", "memory_limit"}},
 		{"{send_batch_max_bytes: 4194304}", []string{"boundedbatch", "send_batch_max_bytes"}},
 		{"{resource_keys: [service.name]}", []string{"boundedbatch", "resource_keys"}},
-		{"{retry_on_failure: {enabled: true}}", []string{"boundedbatch", "retry_on_failure"}},
+		{"{retry_on_failure: {num_retries: 3}}", []string{"boundedbatch", "retry_on_failure::num_retries", "max_elapsed_time"}},
 		{"{merge_resources: true}", []string{"boundedbatch", "merge_resources"}},
 		{"[timeout]", []string{"boundedbatch"}},
 		{"quickly", []string{"boundedbatch"}},
@@ -135,6 +160,10 @@ func TestValidateAcceptsTheEdgesOfWhatWorks(t *testing.T) {
 		"{send_batch_size: 100, send_batch_max_size: 100, queue_size: 100}",
 		"{send_batch_max_size: 0}",
 		"{metadata_keys: []}",
+		"{wait_for_result: true, flush_when_idle: false}",
+		"{flush_when_idle: , retry_on_failure: }",
+		"{retry_on_failure: {enabled: true, initial_interval: 1ms, max_interval: 1ms, max_elapsed_time: 0s}}",
+		"{retry_on_failure: {enabled: true, multiplier: 1, randomization_factor: 0, max_elapsed_time: 5s}}",
 		"{metadata_keys: [tenant, x-tenant], block_on_overflow: false, export_timeout: 5s, shutdown_timeout: 1m}",
 	} {
 		t.Run(settings, func(t *testing.T) {
@@ -202,8 +231,11 @@ processors:
 	}
 }
 
+// backendVariable is what examples call the backend's address.
+const backendVariable = "OTLP_BACKEND"
+
 // Every example is valid, starts, takes items of all signals over both protocols, hands
-// them on and stops.
+// them on, to a backend if it asks for one, and stops.
 func TestExamplesWork(t *testing.T) {
 	examples, err := filepath.Glob("../examples/*.yaml")
 	require.NoError(t, err)
@@ -213,12 +245,21 @@ func TestExamplesWork(t *testing.T) {
 			t.Parallel()
 			status, output := harness.ValidateFile(t, path)
 			require.Zero(t, status, output)
-			col := harness.StartFile(t, path)
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			backend := harness.NewBackend(t)
+			col := harness.StartFile(t, path, backendVariable+"="+backend.GRPCAddress())
 			for _, signal := range harness.Signals() {
+				var journal harness.Journal
 				for _, client := range col.Clients(t, nil) {
-					require.NoError(t, send(t.Context(), client, signal, harness.Range{Items: 100}))
+					ids := journal.Take(100)
+					require.NoError(t, send(t.Context(), client, signal, ids))
+					journal.Note(ids, harness.Acknowledged)
 				}
 				col.AwaitItems(t, 200, signal, "delivered_items")
+				if strings.Contains(string(text), backendVariable) {
+					require.NoError(t, backend.Ledger(signal).Check(journal.Sent()))
+				}
 			}
 			col.Stop(t)
 		})

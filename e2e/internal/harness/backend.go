@@ -2,22 +2,20 @@ package harness
 
 import (
 	"context"
-	"math"
-	"net"
 	"sync"
 	"testing"
+	"time"
 
-	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
-	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
-	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
-	"google.golang.org/grpc"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// Backend is an OTLP server over gRPC for all signals. It accepts batches until it is
-// told otherwise.
+// Backend is an OTLP server over gRPC and HTTP for all signals. It accepts batches until
+// it is told otherwise.
 type Backend struct {
-	address string
 	ledgers map[Signal]*Ledger
+	server  server
 
 	mu   sync.Mutex // guards gate
 	gate gate
@@ -25,49 +23,40 @@ type Backend struct {
 
 // gate is what the backend does with a batch.
 type gate struct {
-	opened chan struct{} // not nil: wait until it is closed, then ask again
-	refuse error         // not nil: answer with it
+	opened chan struct{}            // not nil: wait until it is closed, then ask again
+	judge  func(ids []uint64) error // not nil: answer what it says
 }
 
 // NewBackend starts a backend, which ends with the test.
 func NewBackend(tb testing.TB) *Backend {
 	tb.Helper()
-	var lc net.ListenConfig
-	listener, err := lc.Listen(tb.Context(), "tcp", loopback+":0")
-	if err != nil {
-		tb.Fatalf("backend: %v", err)
-	}
-	b := &Backend{address: listener.Addr().String(), ledgers: make(map[Signal]*Ledger)}
+	b := &Backend{ledgers: make(map[Signal]*Ledger)}
 	for _, s := range Signals() {
 		b.ledgers[s] = newLedger()
 	}
-	// How large a batch is, is the collector's business.
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(math.MaxInt32))
-	ptraceotlp.RegisterGRPCServer(server, &tracesServer{backend: b})
-	plogotlp.RegisterGRPCServer(server, &logsServer{backend: b})
-	pmetricotlp.RegisterGRPCServer(server, &metricsServer{backend: b})
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	tb.Cleanup(func() {
-		server.Stop()
-		if err := <-served; err != nil {
-			tb.Errorf("backend: %v", err)
-		}
-	})
+	b.serve(tb)
+	tb.Cleanup(func() { b.stop(tb) })
 	return b
 }
 
 // Ledger returns what has arrived of a signal.
 func (b *Backend) Ledger(s Signal) *Ledger { return b.ledgers[s] }
 
-// Hold makes every batch that arrives from now on wait for Accept or Refuse.
+// Hold makes every batch that arrives from now on wait for Accept, Refuse or Judge.
 func (b *Backend) Hold() { b.set(gate{opened: make(chan struct{})}) }
 
 // Accept takes every batch that waits or arrives.
 func (b *Backend) Accept() { b.set(gate{}) }
 
-// Refuse answers every batch that waits or arrives with a gRPC status.
-func (b *Backend) Refuse(status error) { b.set(gate{refuse: status}) }
+// Refuse answers every batch that waits or arrives with a gRPC status, over HTTP with
+// what OTLP has for it there.
+func (b *Backend) Refuse(status error) {
+	b.Judge(func([]uint64) error { return status })
+}
+
+// Judge answers every batch that waits or arrives with what verdict says of its items:
+// nil, or a gRPC status. It is called by many goroutines at once.
+func (b *Backend) Judge(verdict func(ids []uint64) error) { b.set(gate{judge: verdict}) }
 
 func (b *Backend) set(g gate) {
 	b.mu.Lock()
@@ -81,55 +70,51 @@ func (b *Backend) set(g gate) {
 
 // pass returns what the backend answers, once it answers. The end of ctx, that is of
 // the collector's call, ends the wait.
-func (b *Backend) pass(ctx context.Context) error {
+func (b *Backend) pass(ctx context.Context, ids []uint64) error {
 	for {
 		b.mu.Lock()
 		g := b.gate
 		b.mu.Unlock()
-		if g.opened == nil {
-			return g.refuse
-		}
-		select {
-		case <-g.opened:
-		case <-ctx.Done():
-			return ctx.Err()
+		switch {
+		case g.opened != nil:
+			select {
+			case <-g.opened:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case g.judge != nil:
+			return g.judge(ids)
+		default:
+			return nil
 		}
 	}
 }
 
-// receive handles one export call.
-func receive[T any](ctx context.Context, b *Backend, s *signal[T], data T) error {
+// receive handles one export call to a server in one of its lives.
+func receive[T any](ctx context.Context, b *Backend, life int, s *signal[T], data T) error {
+	batch := Batch{Life: life, Arrived: time.Now()}
 	l := b.ledgers[s]
 	l.began()
-	ids, altered := s.inspect(data)
-	err := b.pass(ctx)
-	l.ended(Batch{IDs: ids, Err: err}, altered)
-	return err
+	var altered []string
+	batch.IDs, altered = s.inspect(data)
+	batch.Err = b.pass(ctx, batch.IDs)
+	batch.Answered = time.Now()
+	l.ended(batch, altered)
+	return batch.Err
 }
 
-type tracesServer struct {
-	ptraceotlp.UnimplementedGRPCServer
-	backend *Backend
+// ConsumeTraces receives a batch from a collector in the test's own process. It keeps
+// nothing of the data and leaves it as it is. ConsumeLogs and ConsumeMetrics do the same.
+func (b *Backend) ConsumeTraces(ctx context.Context, data ptrace.Traces) error {
+	return receive(ctx, b, 0, traces, data)
 }
 
-func (s *tracesServer) Export(ctx context.Context, r ptraceotlp.ExportRequest) (ptraceotlp.ExportResponse, error) {
-	return ptraceotlp.NewExportResponse(), receive(ctx, s.backend, traces, r.Traces())
+// ConsumeLogs is ConsumeTraces for logs.
+func (b *Backend) ConsumeLogs(ctx context.Context, data plog.Logs) error {
+	return receive(ctx, b, 0, logs, data)
 }
 
-type logsServer struct {
-	plogotlp.UnimplementedGRPCServer
-	backend *Backend
-}
-
-func (s *logsServer) Export(ctx context.Context, r plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
-	return plogotlp.NewExportResponse(), receive(ctx, s.backend, logs, r.Logs())
-}
-
-type metricsServer struct {
-	pmetricotlp.UnimplementedGRPCServer
-	backend *Backend
-}
-
-func (s *metricsServer) Export(ctx context.Context, r pmetricotlp.ExportRequest) (pmetricotlp.ExportResponse, error) {
-	return pmetricotlp.NewExportResponse(), receive(ctx, s.backend, metrics, r.Metrics())
+// ConsumeMetrics is ConsumeTraces for metrics.
+func (b *Backend) ConsumeMetrics(ctx context.Context, data pmetric.Metrics) error {
+	return receive(ctx, b, 0, metrics, data)
 }

@@ -3,16 +3,24 @@ package harness
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"sync"
 	"testing"
+	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // Client is an OTLP client. It tries each request once: nil says that the collector
@@ -32,7 +40,8 @@ type Header map[string][]string
 // HTTPError is an answer other than 200.
 type HTTPError struct {
 	StatusCode int
-	Message    string // of the status that OTLP puts into the body
+	Message    string        // of the status that OTLP puts into the body
+	RetryAfter time.Duration // 0: the answer does not say
 }
 
 // Error implements error.
@@ -43,7 +52,13 @@ func (e *HTTPError) Error() string {
 // GRPC returns a client with a connection of its own, which ends with the test.
 func (c *Collector) GRPC(tb testing.TB, header Header) Client {
 	tb.Helper()
-	cc, err := grpc.NewClient(c.ports.address(c.ports.grpc), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return NewGRPCClient(tb, c.ports.address(c.ports.grpc), header)
+}
+
+// NewGRPCClient is Collector.GRPC for a server at any address.
+func NewGRPCClient(tb testing.TB, address string, header Header) Client {
+	tb.Helper()
+	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		tb.Fatalf("gRPC client: %v", err)
 	}
@@ -69,19 +84,43 @@ func (c *grpcClient) Send(ctx context.Context, signal Signal, ids Range) error {
 // HTTP returns a client with connections of its own, which end with the test.
 func (c *Collector) HTTP(tb testing.TB, header Header) Client {
 	tb.Helper()
+	client := newHTTPClient(tb, c.ports.address(c.ports.http), header)
+	c.clients.add(client.transport)
+	return client
+}
+
+func newHTTPClient(tb testing.TB, address string, header Header) *httpClient {
+	tb.Helper()
 	transport := &http.Transport{}
 	tb.Cleanup(transport.CloseIdleConnections)
-	return &httpClient{
-		client: &http.Client{Transport: transport},
-		base:   "http://" + c.ports.address(c.ports.http),
-		header: header,
+	return &httpClient{transport: transport, base: "http://" + address, header: header}
+}
+
+// transports are those of a collector's HTTP clients. Each can have a connection to spare
+// that it has never used, for which an HTTP server that shuts down waits five seconds.
+type transports struct {
+	mu  sync.Mutex // guards all
+	all []*http.Transport
+}
+
+func (t *transports) add(transport *http.Transport) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, transport)
+}
+
+func (t *transports) closeIdle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, transport := range t.all {
+		transport.CloseIdleConnections()
 	}
 }
 
 type httpClient struct {
-	client *http.Client
-	base   string
-	header Header
+	transport *http.Transport
+	base      string
+	header    Header
 }
 
 func (*httpClient) Protocol() string { return "http" }
@@ -99,8 +138,8 @@ func (c *httpClient) Send(ctx context.Context, signal Signal, ids Range) error {
 	for key, values := range c.header {
 		req.Header[http.CanonicalHeaderKey(key)] = values
 	}
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	resp, err := c.client.Do(req)
+	req.Header.Set("Content-Type", contentType)
+	resp, err := (&http.Client{Transport: c.transport}).Do(req)
 	if err != nil {
 		return err
 	}
@@ -110,7 +149,11 @@ func (c *httpClient) Send(ctx context.Context, signal Signal, ids Range) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return &HTTPError{StatusCode: resp.StatusCode, Message: statusMessage(answer)}
+		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // absent: 0
+		return &HTTPError{
+			StatusCode: resp.StatusCode, Message: statusMessage(answer),
+			RetryAfter: time.Duration(seconds) * time.Second,
+		}
 	}
 	return r.answered(answer)
 }
@@ -128,4 +171,77 @@ func statusMessage(body []byte) string {
 func (c *Collector) Clients(tb testing.TB, header Header) []Client {
 	tb.Helper()
 	return []Client{c.GRPC(tb, header), c.HTTP(tb, header)}
+}
+
+// Retryable tells if OTLP lets a client repeat a request that was answered with err. What
+// is no answer, such as a broken connection, may be repeated too.
+func Retryable(err error) bool {
+	var answer *HTTPError
+	if errors.As(err, &answer) {
+		switch answer.StatusCode {
+		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return true
+		}
+		return false
+	}
+	s, answered := status.FromError(err)
+	if !answered {
+		return err != nil
+	}
+	switch s.Code() {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss:
+		return true
+	case codes.ResourceExhausted:
+		return retryInfo(s) > 0
+	}
+	return false
+}
+
+// RetryDelay returns how long the server wants to be left alone before the request is
+// repeated; 0 if it does not say.
+func RetryDelay(err error) time.Duration {
+	var answer *HTTPError
+	if errors.As(err, &answer) {
+		return answer.RetryAfter
+	}
+	return retryInfo(status.Convert(err))
+}
+
+// retryInfo returns the delay in a status; 0 if there is none.
+func retryInfo(s *status.Status) time.Duration {
+	for _, detail := range s.Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			return info.GetRetryDelay().AsDuration()
+		}
+	}
+	return 0
+}
+
+// Throttled returns a status with which a server asks to be left alone for a while.
+func Throttled(code codes.Code, delay time.Duration) error {
+	s, err := status.New(code, "the backend has too much to do").
+		WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
+	if err != nil {
+		panic(err) // a code of OK
+	}
+	return s.Err()
+}
+
+// SendPersistently makes a request as a client does that repeats whatever may be repeated,
+// until it is acknowledged, refused for good, or ctx ends. It returns how often it has
+// sent it.
+func SendPersistently(ctx context.Context, client Client, signal Signal, ids Range) (attempts int, err error) {
+	again := time.NewTicker(pollInterval)
+	defer again.Stop()
+	for {
+		attempts++
+		if err = client.Send(ctx, signal, ids); err == nil || !Retryable(err) {
+			return attempts, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return attempts, err
+		}
+	}
 }

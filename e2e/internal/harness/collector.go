@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"text/template"
 	"time"
 )
 
@@ -34,19 +36,25 @@ func Binary() (string, error) {
 }
 
 // Config is the configuration of a collector between clients and a backend: OTLP over
-// gRPC and HTTP in, boundedbatch on all signals, OTLP over gRPC out. Processor and
-// Retry are YAML in flow style, such as {timeout: 0s}.
+// gRPC and HTTP in, boundedbatch on all signals, OTLP out. Processor and Retry are YAML
+// in flow style, such as {timeout: 0s}.
 type Config struct {
 	Backend   *Backend
 	Processor string // boundedbatch's settings; empty: the defaults
 	Retry     string // retry_on_failure of the exporter; empty: it does not retry
+	// Exporter is otlp_grpc, or otlp_http; empty: otlp_grpc.
+	Exporter string
+	// ReportStatus adds the health_check extension, which shows the status of every
+	// component; see Collector.Health.
+	ReportStatus bool
+	// FeatureGates are switched on.
+	FeatureGates []string
 }
 
-// configText takes the settings of the processor, the backend's address and those of
-// retry_on_failure. Its ports come from the environment, as in the files of examples/.
-// The exporter has no queue and no timeout: what the processor hands on is in flight
-// until the backend has answered.
-const configText = `
+// configText is rendered with a Config. Its ports come from the environment, as in
+// the files of examples/. The exporter has no queue and no timeout: what the processor
+// hands on is in flight until the backend has answered.
+var configText = template.Must(template.New("").Parse(`
 receivers:
   otlp:
     protocols:
@@ -57,34 +65,45 @@ receivers:
         endpoint: ` + loopback + `:${env:OTLP_HTTP_PORT}
         include_metadata: true
 processors:
-  boundedbatch: %s
+  boundedbatch: {{or .Processor "{}"}}
 exporters:
   otlp_grpc:
-    endpoint: %s
+    endpoint: {{.Backend.GRPCAddress}}
     tls: {insecure: true}
     compression: none
     timeout: 0s
     sending_queue: {enabled: false}
-    retry_on_failure: %s
+    retry_on_failure: {{or .Retry "{enabled: false}"}}
+  otlp_http:
+    endpoint: http://{{.Backend.HTTPAddress}}
+    compression: none
+    timeout: 0s
+    sending_queue: {enabled: false}
+    retry_on_failure: {{or .Retry "{enabled: false}"}}
+{{- if .ReportStatus}}
+extensions:
+  health_check:
+    http: {endpoint: "` + loopback + `:${env:HEALTH_PORT}"}
+    component_health: {include_permanent_errors: true, include_recoverable_errors: true, recovery_duration: 0s}
+{{- end}}
 service:
+  extensions: [{{if .ReportStatus}}health_check{{end}}]
   pipelines:
-    traces: {receivers: [otlp], processors: [boundedbatch], exporters: [otlp_grpc]}
-    logs: {receivers: [otlp], processors: [boundedbatch], exporters: [otlp_grpc]}
-    metrics: {receivers: [otlp], processors: [boundedbatch], exporters: [otlp_grpc]}
+    traces: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
+    logs: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
+    metrics: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
   telemetry:
     metrics:
       readers: [pull: {exporter: {prometheus: {host: ` + loopback + `, port: "${env:METRICS_PORT}"}}}]
-`
+`))
 
-func (cfg *Config) yaml() string {
-	processor, retry := cfg.Processor, cfg.Retry
-	if processor == "" {
-		processor = "{}"
+func (cfg *Config) yaml(tb testing.TB) string {
+	tb.Helper()
+	var text strings.Builder
+	if err := configText.Execute(&text, cfg); err != nil {
+		tb.Fatalf("configuration of the collector: %v", err)
 	}
-	if retry == "" {
-		retry = "{enabled: false}"
-	}
-	return fmt.Sprintf(configText, processor, cfg.Backend.address, retry)
+	return text.String()
 }
 
 // Collector is a running collector.
@@ -93,6 +112,7 @@ type Collector struct {
 	cmd     *exec.Cmd
 	log     *logText
 	scraper *http.Client
+	clients transports
 
 	exited chan struct{} // closed when the process has ended and state is set
 	state  *os.ProcessState
@@ -103,18 +123,28 @@ type Collector struct {
 // collector wrote.
 func Start(tb testing.TB, cfg Config) *Collector {
 	tb.Helper()
-	return StartFile(tb, writeConfig(tb, cfg.yaml()))
+	gates := cfg.FeatureGates
+	if cfg.ReportStatus {
+		gates = append(slices.Clip(gates), statusGate)
+	}
+	return start(tb, writeConfig(tb, cfg.yaml(tb)), nil, gates)
 }
 
 // StartFile starts a collector on a configuration that takes its ports from
-// OTLP_GRPC_PORT, OTLP_HTTP_PORT and METRICS_PORT, as the files in examples/ do.
-func StartFile(tb testing.TB, path string) *Collector {
+// OTLP_GRPC_PORT, OTLP_HTTP_PORT and METRICS_PORT, as the files in examples/ do, and
+// whatever else it takes from the environment.
+func StartFile(tb testing.TB, path string, environment ...string) *Collector {
+	tb.Helper()
+	return start(tb, path, environment, nil)
+}
+
+func start(tb testing.TB, path string, environment, gates []string) *Collector {
 	tb.Helper()
 	// Ports are free when they are picked, not when the collector listens on them: on
 	// a clash, pick again.
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
-		c := launch(tb, path)
+		c := launch(tb, path, environment, gates)
 		err := c.awaitReady(tb.Context())
 		if err == nil {
 			return c
@@ -126,7 +156,7 @@ func StartFile(tb testing.TB, path string) *Collector {
 }
 
 // launch starts the process.
-func launch(tb testing.TB, path string) *Collector {
+func launch(tb testing.TB, path string, environment, gates []string) *Collector {
 	tb.Helper()
 	binary, err := Binary()
 	if err != nil {
@@ -140,8 +170,12 @@ func launch(tb testing.TB, path string) *Collector {
 		scraper: &http.Client{Transport: transport},
 		exited:  make(chan struct{}),
 	}
-	c.cmd = exec.CommandContext(tb.Context(), binary, "--config", path) // killed at the end of the test
-	c.cmd.Env = append(os.Environ(), c.ports.environment()...)
+	args := []string{"--config", path}
+	if len(gates) > 0 {
+		args = append(args, "--feature-gates", strings.Join(gates, ","))
+	}
+	c.cmd = exec.CommandContext(tb.Context(), binary, args...) // killed at the end of the test
+	c.cmd.Env = slices.Concat(os.Environ(), c.ports.environment(), environment)
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	c.cmd.WaitDelay = 5 * time.Second
 	if err := c.cmd.Start(); err != nil {
@@ -217,6 +251,7 @@ func (c *Collector) Exit(tb testing.TB) (status int) {
 // Stop ends the collector as service managers do. It must exit with status 0.
 func (c *Collector) Stop(tb testing.TB) {
 	tb.Helper()
+	c.clients.closeIdle()
 	c.Signal(tb, syscall.SIGTERM)
 	if status := c.Exit(tb); status != 0 {
 		tb.Errorf("after SIGTERM the collector exited with status %d", status)
@@ -260,19 +295,19 @@ func writeConfig(tb testing.TB, yaml string) (path string) {
 // loopback is where everything listens.
 const loopback = "127.0.0.1"
 
-type ports struct{ grpc, http, metrics int }
+type ports struct{ grpc, http, metrics, health int }
 
-// freePorts finds three ports that nobody listens on.
+// freePorts finds ports that nobody listens on.
 func freePorts(tb testing.TB) ports {
 	tb.Helper()
-	var found [3]int
+	var found [4]int
 	for i := range found {
 		var lc net.ListenConfig
 		l, err := lc.Listen(tb.Context(), "tcp", loopback+":0")
 		if err != nil {
 			tb.Fatalf("find a free port: %v", err)
 		}
-		defer l.Close() //nolint:revive // closed together at the end, so that the three differ
+		defer l.Close() //nolint:revive // closed together at the end, so that they differ
 		_, port, err := net.SplitHostPort(l.Addr().String())
 		if err == nil {
 			found[i], err = strconv.Atoi(port)
@@ -281,7 +316,7 @@ func freePorts(tb testing.TB) ports {
 			tb.Fatalf("find a free port: %v", err)
 		}
 	}
-	return ports{grpc: found[0], http: found[1], metrics: found[2]}
+	return ports{grpc: found[0], http: found[1], metrics: found[2], health: found[3]}
 }
 
 func (p ports) address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
@@ -291,6 +326,7 @@ func (p ports) environment() []string {
 		fmt.Sprintf("OTLP_GRPC_PORT=%d", p.grpc),
 		fmt.Sprintf("OTLP_HTTP_PORT=%d", p.http),
 		fmt.Sprintf("METRICS_PORT=%d", p.metrics),
+		fmt.Sprintf("HEALTH_PORT=%d", p.health),
 	}
 }
 

@@ -2,9 +2,12 @@ package harness
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -13,6 +16,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -103,19 +108,24 @@ func TestLedgerTellsWhatIsNotAsSent(t *testing.T) {
 		{IDs: Range{First: 0, Items: 3}, Outcome: Acknowledged},
 		{IDs: Range{First: 3, Items: 2}, Outcome: Refused},
 		{IDs: Range{First: 5, Items: 2}, Outcome: Unknown},
+		{IDs: Range{First: 7, Items: 1}, Outcome: Acknowledged, Attempts: 3},
+		{IDs: Range{First: 8, Items: 1}, Outcome: Unknown, Attempts: 2},
 	}
 	for _, tt := range []struct {
 		name    string
 		arrived []uint64
 		wrong   string // empty: nothing
 	}{
-		{"exactly", []uint64{2, 1, 0}, ""},
-		{"one of the unknown", []uint64{0, 1, 2, 6}, ""},
-		{"one missing", []uint64{0, 2}, "1 items were acknowledged but have not arrived, such as [1]"},
-		{"one twice", []uint64{0, 1, 2, 1}, "1 items arrived more than once, such as [1]"},
-		{"one of the unknown twice", []uint64{0, 1, 2, 5, 5}, "1 items arrived more than once, such as [5]"},
-		{"a refused one", []uint64{0, 1, 2, 4}, "1 items were refused but have arrived, such as [4]"},
-		{"a stranger", []uint64{0, 1, 2, 77}, "1 items arrived that were never sent"},
+		{"exactly", []uint64{2, 1, 0, 7}, ""},
+		{"one of the unknown", []uint64{0, 1, 2, 6, 7}, ""},
+		{"as often as they were sent", []uint64{0, 1, 2, 7, 7, 7, 8, 8}, ""},
+		{"one missing", []uint64{0, 2, 7}, "1 items were acknowledged but have not arrived, such as [1]"},
+		{"one missing that was repeated", []uint64{0, 1, 2}, "1 items were acknowledged but have not arrived, such as [7]"},
+		{"one twice", []uint64{0, 1, 2, 1, 7}, "1 items arrived more often than they were sent, such as [1]"},
+		{"one of the unknown twice", []uint64{0, 1, 2, 5, 5, 7}, "1 items arrived more often than they were sent, such as [5]"},
+		{"one too often", []uint64{0, 1, 2, 7, 7, 7, 7, 8, 8, 8}, "2 items arrived more often than they were sent, such as [7 8]"},
+		{"a refused one", []uint64{0, 1, 2, 4, 7}, "1 items were refused but have arrived, such as [4]"},
+		{"a stranger", []uint64{0, 1, 2, 7, 77}, "1 items arrived that were never sent"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLedger()
@@ -136,6 +146,116 @@ func TestLedgerTellsWhatIsNotAsSent(t *testing.T) {
 	l.began()
 	l.ended(Batch{}, []string{"item 7 was altered"})
 	assert.EqualError(t, l.Check(nil), "item 7 was altered")
+}
+
+func TestLedgerTellsWhatComesTwiceInOneLife(t *testing.T) {
+	l := newLedger()
+	for _, b := range []Batch{
+		{IDs: []uint64{1, 2}},
+		{IDs: []uint64{3}, Err: errors.New("refused by the backend")},
+		{IDs: []uint64{3, 2}, Life: 1},
+	} {
+		l.began()
+		l.ended(b, nil)
+	}
+	require.NoError(t, l.CheckLives())
+	l.began()
+	l.ended(Batch{IDs: []uint64{2}, Life: 1}, nil)
+	assert.EqualError(t, l.CheckLives(), "1 items arrived more than once in one life of the backend, such as [2]")
+}
+
+// clientsOf returns clients that talk to a backend directly.
+func clientsOf(t *testing.T, b *Backend) []Client {
+	t.Helper()
+	return []Client{NewGRPCClient(t, b.GRPCAddress(), nil), newHTTPClient(t, b.HTTPAddress(), nil)}
+}
+
+func TestBackendAnswersAlikeOverBothProtocols(t *testing.T) {
+	for _, tt := range []struct {
+		answer    error
+		code      codes.Code
+		http      int
+		retryable bool
+		delay     time.Duration
+	}{
+		{status.Error(codes.InvalidArgument, "why"), codes.InvalidArgument, http.StatusBadRequest, false, 0},
+		{status.Error(codes.Internal, "why"), codes.Internal, http.StatusInternalServerError, false, 0},
+		{status.Error(codes.Unavailable, "why"), codes.Unavailable, http.StatusServiceUnavailable, true, 0},
+		{Throttled(codes.ResourceExhausted, 2*time.Second), codes.ResourceExhausted, http.StatusTooManyRequests, true, 2 * time.Second},
+		{Throttled(codes.Unavailable, 3*time.Second), codes.Unavailable, http.StatusServiceUnavailable, true, 3 * time.Second},
+	} {
+		t.Run(fmt.Sprintf("%v/%v", tt.code, tt.delay), func(t *testing.T) {
+			backend := NewBackend(t)
+			for _, client := range clientsOf(t, backend) {
+				for _, signal := range Signals() {
+					backend.Refuse(tt.answer)
+					err := client.Send(t.Context(), signal, Range{Items: 10})
+					require.Error(t, err)
+					var answer *HTTPError
+					if errors.As(err, &answer) {
+						assert.Equal(t, tt.http, answer.StatusCode)
+						assert.Equal(t, status.Convert(tt.answer).Message(), answer.Message)
+					} else {
+						assert.Equal(t, tt.code, status.Code(err))
+					}
+					assert.Equal(t, tt.retryable, Retryable(err))
+					assert.Equal(t, tt.delay, RetryDelay(err))
+					backend.Accept()
+					require.NoError(t, client.Send(t.Context(), signal, Range{Items: 10}))
+				}
+			}
+			for _, signal := range Signals() {
+				assert.Len(t, backend.Ledger(signal).Refused(), 2)
+				assert.Len(t, backend.Ledger(signal).Delivered(), 2)
+			}
+		})
+	}
+}
+
+func TestRetryableIsWhatOTLPSays(t *testing.T) {
+	assert.False(t, Retryable(nil))
+	assert.False(t, Retryable(status.Error(codes.ResourceExhausted, "says not when")))
+	assert.True(t, Retryable(&HTTPError{StatusCode: http.StatusTooManyRequests}))
+	assert.True(t, Retryable(errors.New("connection refused")))
+}
+
+// What waits when the backend dies is not taken, and nobody is answered until it is
+// back, at the same place.
+func TestKilledBackendAnswersNobodyUntilItIsRestarted(t *testing.T) {
+	backend := NewBackend(t)
+	clients := clientsOf(t, backend)
+	for life := range 3 {
+		backend.Hold()
+		answers := make(chan error)
+		for i, client := range clients {
+			go func() { answers <- client.Send(t.Context(), Logs, Range{First: uint64(life*100 + i*10), Items: 10}) }()
+		}
+		backend.Ledger(Logs).Await(t, "held calls", func(l *Ledger) bool { return l.Waiting() == len(clients) })
+		backend.Kill(t)
+		for range clients {
+			err := <-answers
+			require.Error(t, err)
+			assert.True(t, Retryable(err), "%v", err)
+		}
+		for _, client := range clients {
+			require.Error(t, client.Send(t.Context(), Logs, Range{Items: 10}))
+		}
+		backend.Accept()
+		backend.Restart(t)
+		for i, client := range clients {
+			attempts, err := SendPersistently(t.Context(), client, Logs, Range{First: uint64(1000 + life*100 + i*10), Items: 10})
+			require.NoError(t, err)
+			assert.Positive(t, attempts)
+		}
+	}
+	delivered := backend.Ledger(Logs).Delivered()
+	require.Len(t, delivered, 6)
+	for i, b := range delivered {
+		assert.Equal(t, 1+i/2, b.Life)
+		assert.GreaterOrEqual(t, b.IDs[0], uint64(1000))
+		assert.False(t, b.Answered.Before(b.Arrived))
+	}
+	assert.Len(t, backend.Ledger(Logs).Refused(), 6, "those that waited")
 }
 
 func TestSizesAddUp(t *testing.T) {

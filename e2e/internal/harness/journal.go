@@ -13,18 +13,20 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	// Acknowledged: every item has to arrive, exactly once.
+	// Acknowledged: every item has to arrive, exactly once if it was sent once.
 	Acknowledged Outcome = iota
 	// Refused: no item may arrive.
 	Refused
-	// Unknown: the answer, if there was one, does not tell. An item may arrive, once.
+	// Unknown: the answer, if there was one, does not tell. An item may arrive, once if
+	// it was sent once.
 	Unknown
 )
 
 // Sent is a request and its outcome.
 type Sent struct {
-	IDs     Range
-	Outcome Outcome
+	IDs      Range
+	Outcome  Outcome
+	Attempts int // how often the client sent it; 0 counts as 1
 }
 
 // Journal is what the clients of a test have sent. It may be used by several
@@ -48,11 +50,14 @@ func (j *Journal) Take(items int) Range {
 	return Range{First: j.next.Add(uint64(items)) - uint64(items), Items: items}
 }
 
-// Note adds a request.
-func (j *Journal) Note(ids Range, outcome Outcome) {
+// Note adds a request that was sent once.
+func (j *Journal) Note(ids Range, outcome Outcome) { j.NoteAttempts(ids, outcome, 1) }
+
+// NoteAttempts adds a request that was sent several times. The outcome is the last one.
+func (j *Journal) NoteAttempts(ids Range, outcome Outcome, attempts int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.sent = append(j.sent, Sent{IDs: ids, Outcome: outcome})
+	j.sent = append(j.sent, Sent{IDs: ids, Outcome: outcome, Attempts: attempts})
 }
 
 // Sent returns all requests noted so far.

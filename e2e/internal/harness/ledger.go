@@ -16,6 +16,9 @@ type Batch struct {
 	IDs []uint64
 	// Err is what the backend answered; nil: it has taken the items.
 	Err error
+	// Life is how often the backend had been killed before.
+	Life              int
+	Arrived, Answered time.Time
 }
 
 // Ledger is what has reached the backend of one signal. It may be used by several
@@ -27,7 +30,7 @@ type Ledger struct {
 	altered  []string      // the first mostAltered of them
 	under    int           // calls under way
 	most     int           // of under, so far
-	changed  chan struct{} // closed and replaced whenever something is entered
+	changed  chan struct{} // closed and replaced whenever a call begins or ends
 }
 
 // mostAltered descriptions of altered items are enough.
@@ -43,6 +46,7 @@ func (l *Ledger) began() {
 	defer l.mu.Unlock()
 	l.under++
 	l.most = max(l.most, l.under)
+	l.change()
 }
 
 func (l *Ledger) ended(b Batch, altered []string) {
@@ -58,6 +62,11 @@ func (l *Ledger) ended(b Batch, altered []string) {
 	if keep := min(len(altered), mostAltered-len(l.altered)); keep > 0 {
 		l.altered = append(l.altered, altered[:keep]...)
 	}
+	l.change()
+}
+
+// change wakes those who wait. Requires l.mu held.
+func (l *Ledger) change() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -87,6 +96,13 @@ func (l *Ledger) Largest() (items int) {
 	return items
 }
 
+// Waiting returns how many calls are under way: those that the backend holds.
+func (l *Ledger) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.under
+}
+
 // MostAtOnce returns how many calls were under way at the same time, at most.
 func (l *Ledger) MostAtOnce() int {
 	l.mu.Lock()
@@ -95,7 +111,7 @@ func (l *Ledger) MostAtOnce() int {
 }
 
 // Await waits until done is satisfied with what the ledger says. It is called again
-// whenever a batch has been entered.
+// whenever a batch has arrived or been answered.
 func (l *Ledger) Await(tb testing.TB, what string, done func(*Ledger) bool) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
@@ -119,8 +135,9 @@ func (l *Ledger) Await(tb testing.TB, what string, done func(*Ledger) bool) {
 const patience = 30 * time.Second
 
 // Check compares what has arrived with what was sent, all of it: every acknowledged
-// item exactly once, no refused one, the rest at most once, nothing that was not sent,
-// and each item as its identity says. Nil if all of that holds.
+// item, no refused one, none more often than it was sent (an acknowledged item that was
+// sent once exactly once, that is), nothing that was not sent, and each item as its
+// identity says. Nil if all of that holds.
 func (l *Ledger) Check(sent []Sent) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -138,14 +155,14 @@ func (l *Ledger) Check(sent []Sent) error {
 				missing.add(id)
 			case arrived && s.Outcome == Refused:
 				refused.add(id)
-			case n > 1:
+			case n > max(1, s.Attempts):
 				repeated.add(id)
 			}
 		}
 	}
 	errs := []error{
 		missing.err("were acknowledged but have not arrived"),
-		repeated.err("arrived more than once"),
+		repeated.err("arrived more often than they were sent"),
 		refused.err("were refused but have arrived"),
 	}
 	if strangers := len(l.arrivals) - known; strangers > 0 {
@@ -155,6 +172,26 @@ func (l *Ledger) Check(sent []Sent) error {
 		errs = append(errs, errors.New(strings.Join(l.altered, "\n")))
 	}
 	return errors.Join(errs...)
+}
+
+// CheckLives returns an error if the backend has taken an item twice in one of its lives.
+// A client that gets each answer of its backend for certain unless the backend dies has
+// no reason to repeat what was taken.
+func (l *Ledger) CheckLives() error {
+	var repeated tally
+	taken := make(map[int]map[uint64]bool)
+	for _, b := range l.Delivered() {
+		if taken[b.Life] == nil {
+			taken[b.Life] = make(map[uint64]bool)
+		}
+		for _, id := range b.IDs {
+			if taken[b.Life][id] {
+				repeated.add(id)
+			}
+			taken[b.Life][id] = true
+		}
+	}
+	return repeated.err("arrived more than once in one life of the backend")
 }
 
 // tally counts items and keeps the first few as examples.

@@ -10,12 +10,13 @@ import (
 )
 
 var logs = &signal[plog.Logs]{
-	name:     "logs",
-	url:      "/v1/logs",
-	generate: generateLogs,
-	each:     eachLogRecord,
-	marshal:  (&plog.ProtoMarshaler{}).MarshalLogs,
-	text:     (&plog.JSONMarshaler{}).MarshalLogs,
+	name:      "logs",
+	url:       "/v1/logs",
+	generate:  generateLogs,
+	each:      eachLogRecord,
+	marshal:   (&plog.ProtoMarshaler{}).MarshalLogs,
+	unmarshal: (&plog.ProtoUnmarshaler{}).UnmarshalLogs,
+	text:      (&plog.JSONMarshaler{}).MarshalLogs,
 	export: func(ctx context.Context, cc *grpc.ClientConn, data plog.Logs) (rejected, error) {
 		resp, err := plogotlp.NewGRPCClient(cc).Export(ctx, plogotlp.NewExportRequestFromLogs(data))
 		if err != nil {

@@ -19,6 +19,16 @@ func (r Range) String() string {
 	return fmt.Sprintf("[%d, %d)", r.First, r.First+uint64(r.Items))
 }
 
+// Contains tells if an identity is in the range.
+func (r Range) Contains(id uint64) bool { return id-r.First < uint64(r.Items) }
+
+// OfTwoResources returns a range not far behind first, whose items make a request of two
+// resources. Requires 1 < items <= 89.
+func OfTwoResources(first uint64, items int) Range {
+	border := (first/perResource + 2) * perResource
+	return Range{First: border - uint64(items)/2, Items: items}
+}
+
 // Signal is a kind of telemetry. Its items are made from identities: resource, scope,
 // metric and every field of an item are functions of its number, and neighbours share
 // a resource, a scope and a metric for a while, as in real traffic.
@@ -59,9 +69,10 @@ type signal[T any] struct {
 	generate func(ids Range) T
 	// each visits every item, alone with its resource and scope. known is false for
 	// an item that has lost its identity.
-	each    func(data T, visit func(id uint64, known bool, alone T))
-	marshal func(data T) ([]byte, error)
-	text    func(data T) ([]byte, error) // for people
+	each      func(data T, visit func(id uint64, known bool, alone T))
+	marshal   func(data T) ([]byte, error)
+	unmarshal func(body []byte) (T, error)
+	text      func(data T) ([]byte, error) // for people
 
 	export func(ctx context.Context, cc *grpc.ClientConn, data T) (rejected, error)
 	answer func(body []byte) (rejected, error)

@@ -1,0 +1,196 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/encoding/gzip" // which exporters use by default
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// server is a backend's side towards the network. It belongs to the goroutine of the test.
+type server struct {
+	grpcAddress, httpAddress string // the same in every life
+
+	life  int        // how often it was killed
+	close func()     // ends all connections at once and waits for the calls; nil: it is dead
+	ended chan error // what the two servers end with; nil is as it should be
+}
+
+// GRPCAddress and HTTPAddress are where the backend listens while it lives.
+func (b *Backend) GRPCAddress() string { return b.server.grpcAddress }
+
+// HTTPAddress is like GRPCAddress.
+func (b *Backend) HTTPAddress() string { return b.server.httpAddress }
+
+// Kill ends the backend as the death of its process would: every connection breaks, no
+// call under way gets an answer. What waits for Accept or Refuse is not taken.
+func (b *Backend) Kill(tb testing.TB) {
+	tb.Helper()
+	b.stop(tb)
+	b.server.life++
+}
+
+// Restart brings a killed backend back at its addresses, with its ledgers.
+func (b *Backend) Restart(tb testing.TB) {
+	tb.Helper()
+	b.serve(tb)
+}
+
+// serve begins to listen, at the addresses of the last life if there was one.
+func (b *Backend) serve(tb testing.TB) {
+	tb.Helper()
+	s := &b.server
+	overGRPC, overHTTP := listen(tb, s.grpcAddress), listen(tb, s.httpAddress)
+	s.grpcAddress, s.httpAddress = overGRPC.Addr().String(), overHTTP.Addr().String()
+
+	// How large a batch is, is the collector's business.
+	grpcServer := grpc.NewServer(grpc.MaxRecvMsgSize(math.MaxInt32), grpc.WaitForHandlers(true))
+	ptraceotlp.RegisterGRPCServer(grpcServer, &tracesServer{backend: b, life: s.life})
+	plogotlp.RegisterGRPCServer(grpcServer, &logsServer{backend: b, life: s.life})
+	pmetricotlp.RegisterGRPCServer(grpcServer, &metricsServer{backend: b, life: s.life})
+
+	var calls sync.RWMutex // read: a call over HTTP is under way; gRPC counts its own
+	mux := http.NewServeMux()
+	handle(mux, b, s.life, &calls, traces)
+	handle(mux, b, s.life, &calls, logs)
+	handle(mux, b, s.life, &calls, metrics)
+	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
+
+	ended := make(chan error, 2)
+	go func() { ended <- unlessStopped(grpcServer.Serve(overGRPC), grpc.ErrServerStopped) }()
+	go func() { ended <- unlessStopped(httpServer.Serve(overHTTP), http.ErrServerClosed) }()
+	s.ended = ended
+	s.close = func() {
+		grpcServer.Stop()
+		_ = httpServer.Close() // it has no failure that matters
+		calls.Lock()           // for good
+	}
+}
+
+// unlessStopped returns nil for the error of a server that was stopped.
+func unlessStopped(err, stopped error) error {
+	if errors.Is(err, stopped) {
+		return nil
+	}
+	return err
+}
+
+// stop ends the server unless it is dead.
+func (b *Backend) stop(tb testing.TB) {
+	tb.Helper()
+	s := &b.server
+	if s.close == nil {
+		return
+	}
+	s.close()
+	s.close = nil
+	for range cap(s.ended) {
+		if err := <-s.ended; err != nil {
+			tb.Errorf("backend: %v", err)
+		}
+	}
+}
+
+// listen listens at an address, or at a free port if it is empty. A port that was given
+// up can be somebody's for a moment, who connects from it.
+func listen(tb testing.TB, address string) (l net.Listener) {
+	tb.Helper()
+	if address == "" {
+		address = loopback + ":0"
+	}
+	Until(tb, func(ctx context.Context) (err error) {
+		var lc net.ListenConfig
+		l, err = lc.Listen(ctx, "tcp", address)
+		return err
+	})
+	return l
+}
+
+type tracesServer struct {
+	ptraceotlp.UnimplementedGRPCServer
+	backend *Backend
+	life    int
+}
+
+func (s *tracesServer) Export(ctx context.Context, r ptraceotlp.ExportRequest) (ptraceotlp.ExportResponse, error) {
+	return ptraceotlp.NewExportResponse(), receive(ctx, s.backend, s.life, traces, r.Traces())
+}
+
+type logsServer struct {
+	plogotlp.UnimplementedGRPCServer
+	backend *Backend
+	life    int
+}
+
+func (s *logsServer) Export(ctx context.Context, r plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
+	return plogotlp.NewExportResponse(), receive(ctx, s.backend, s.life, logs, r.Logs())
+}
+
+type metricsServer struct {
+	pmetricotlp.UnimplementedGRPCServer
+	backend *Backend
+	life    int
+}
+
+func (s *metricsServer) Export(ctx context.Context, r pmetricotlp.ExportRequest) (pmetricotlp.ExportResponse, error) {
+	return pmetricotlp.NewExportResponse(), receive(ctx, s.backend, s.life, metrics, r.Metrics())
+}
+
+// handle serves a signal over HTTP.
+func handle[T any](mux *http.ServeMux, b *Backend, life int, calls *sync.RWMutex, s *signal[T]) {
+	mux.HandleFunc("POST "+s.url, func(w http.ResponseWriter, r *http.Request) {
+		if !calls.TryRLock() {
+			return // killed
+		}
+		defer calls.RUnlock()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the connection has ended
+		}
+		data, err := s.unmarshal(body)
+		if err != nil {
+			err = status.Error(codes.InvalidArgument, err.Error())
+		} else {
+			err = receive(r.Context(), b, life, s, data)
+		}
+		w.Header().Set("Content-Type", contentType)
+		if err != nil { // otherwise the answer is an empty message, of no bytes
+			refuseOverHTTP(w, status.Convert(err))
+		}
+	})
+}
+
+const contentType = "application/x-protobuf"
+
+// refuseOverHTTP answers as OTLP has it for servers that know gRPC statuses.
+func refuseOverHTTP(w http.ResponseWriter, s *status.Status) {
+	code, known := map[codes.Code]int{
+		codes.InvalidArgument:   http.StatusBadRequest,
+		codes.PermissionDenied:  http.StatusForbidden,
+		codes.ResourceExhausted: http.StatusTooManyRequests,
+		codes.Unavailable:       http.StatusServiceUnavailable,
+	}[s.Code()]
+	if !known {
+		code = http.StatusInternalServerError
+	}
+	if after := retryInfo(s); after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(after/time.Second)))
+	}
+	w.WriteHeader(code)
+	_, _ = w.Write(must(proto.Marshal(s.Proto()))) // the caller may have gone
+}
