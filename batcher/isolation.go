@@ -3,10 +3,11 @@ package batcher
 import "time"
 
 // A batch that is refused for good is sent again in parts, to find the units that it is
-// refused for. These are requests; the resources of a request, if it is the only one in the
-// batch; and where nobody waits, so that half a request can be delivered, the resources of
-// a request that was found in the search. One part is on its way at a time, from front to back, so that nothing overtakes;
-// only what waits for a retry is overtaken, where no order is promised.
+// refused for. These are requests, or the resources of a request that is the only one in
+// the batch. Where nobody waits, a request that is found in the search is searched in turn,
+// along its resources, so that the rest of it is delivered. One part is on its way at a
+// time, from front to back, so that nothing overtakes; only what waits for a retry is
+// overtaken, where no order is promised.
 //
 //	the first unit alone
 //	  taken:   what is left holds the fault
