@@ -14,19 +14,22 @@ type place[T any] struct {
 }
 
 // waits is what a caller waits for: the places where its items are. Most requests are in
-// one batch, and allocate nothing for it.
+// one batch. It is small, because it lies on the stack of every Consume call.
 type waits[T any] struct {
-	places int
-	first  place[T]
-	more   []place[T]
+	first place[T]    // its batch is nil: there is none
+	more  *[]place[T] // nil: no others
 }
 
-// at returns the i-th place.
-func (w *waits[T]) at(i int) place[T] {
-	if i == 0 {
-		return w.first
+// all walks through the places.
+func (w *waits[T]) all(yield func(place[T]) bool) {
+	if w.first.batch == nil || !yield(w.first) || w.more == nil {
+		return
 	}
-	return w.more[i-1]
+	for _, at := range *w.more {
+		if !yield(at) {
+			return
+		}
+	}
 }
 
 // share adds a request to a batch whose callers wait, and notes where the caller finds
@@ -34,29 +37,36 @@ func (w *waits[T]) at(i int) place[T] {
 func (w *waits[T]) share(bt *batch[T], s share[T]) {
 	bt.shares = append(bt.shares, s)
 	at := place[T]{bt, len(bt.shares) - 1}
-	if w.places == 0 {
+	switch {
+	case w.first.batch == nil:
 		w.first = at
-	} else {
-		w.more = append(w.more, at)
+	case w.more == nil:
+		w.more = &[]place[T]{at}
+	default:
+		*w.more = append(*w.more, at)
 	}
-	w.places++
 }
 
 // outcome returns what became of the caller's items, once all of them have an outcome;
 // nil at once where callers do not wait. The end of ctx and of Shutdown end the wait.
 func (b *Batcher[T]) outcome(ctx context.Context, w *waits[T]) error {
-	if w == nil {
+	if w.first.batch == nil {
 		return nil
 	}
-	var errs []error
-	for i := range w.places {
-		ended, err := b.await(ctx, w.at(i))
-		switch {
-		case ended:
+	if w.more == nil {
+		ended, err := b.await(ctx, w.first)
+		if ended {
 			return b.leave(ctx, w)
-		case w.places == 1:
-			return err
-		case err != nil:
+		}
+		return err
+	}
+	var errs []error
+	for at := range w.all {
+		ended, err := b.await(ctx, at)
+		if ended {
+			return b.leave(ctx, w)
+		}
+		if err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -121,8 +131,7 @@ func (b *Batcher[T]) leave(ctx context.Context, w *waits[T]) error {
 	items, withdrawn := 0, 0
 	var taken []T
 	b.mu.Lock()
-	for i := range w.places {
-		at := w.at(i)
+	for at := range w.all {
 		s := &at.batch.shares[at.share]
 		items += s.items
 		if at.batch.partition.open == at.batch {

@@ -35,7 +35,7 @@ type chain[T any] struct {
 func (b *Batcher[T]) cutChain(c *caller[T], cut Cutter[T], n, items, left int) (run chain[T]) {
 	for ; run.n < n; run.n++ {
 		bt := &batch[T]{data: take(cut, items, left-run.items), items: items, ready: true, trigger: TriggerSize}
-		if c.waits != nil {
+		if b.set.WaitForResult {
 			bt.done = make(chan struct{})
 		}
 		if c.span.IsSampled() {
@@ -57,7 +57,7 @@ func (b *Batcher[T]) cutChain(c *caller[T], cut Cutter[T], n, items, left int) (
 func (b *Batcher[T]) adopt(c *caller[T], p *partition[T], run chain[T], now time.Time) {
 	for bt := run.first; bt != nil; bt = bt.next {
 		bt.partition, bt.first, bt.sealed = p, now, now
-		if c.waits != nil {
+		if b.set.WaitForResult {
 			c.waits.share(bt, share[T]{items: bt.items, link: len(bt.links)})
 		}
 	}
@@ -83,7 +83,7 @@ func (b *Batcher[T]) partly(ctx context.Context, c *caller[T], r *refusal, items
 		err = r.ended // the other words are about a piece
 	}
 	err = fmt.Errorf("%d of %d items were not accepted: %w", refused, items, err)
-	switch outcome := b.outcome(ctx, c.waits); {
+	switch outcome := b.outcome(ctx, &c.waits); {
 	case outcome == nil:
 	case isPermanent(outcome):
 		err = fmt.Errorf("%w (the others were refused for good: %s)", err, outcome.Error())
@@ -182,7 +182,7 @@ func (b *Batcher[T]) consumeInPieces(ctx context.Context, ended error, c *caller
 		b.launch(launch)
 	}
 	if left == 0 {
-		return b.outcome(ctx, c.waits)
+		return b.outcome(ctx, &c.waits)
 	}
 	rest := cut.Rest()
 	ended = ctx.Err()
@@ -193,5 +193,5 @@ func (b *Batcher[T]) consumeInPieces(ctx context.Context, ended error, c *caller
 	if r != nil {
 		return b.partly(ctx, c, r, items, rest)
 	}
-	return b.outcome(ctx, c.waits)
+	return b.outcome(ctx, &c.waits)
 }
