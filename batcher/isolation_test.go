@@ -269,6 +269,26 @@ func testGeneral[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
+func TestOnlyPartsCountAsIsolated(t *testing.T) {
+	each(t, testIsolated, testIsolated, testIsolated)
+}
+
+func testIsolated[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := waiting()
+	seen := &events{}
+	set.Observer = seen
+	r := newRig(t, kind, set, poison(5, 105))
+	require.EqualError(t, r.try(t.Context(), 100), poisoned(5).Error())
+	require.False(t, seen.outcomes[0].Isolated, "it may as well be general")
+	results := r.goSend(t.Context(), 50, 50)
+	require.Error(t, <-results[0])
+	require.NoError(t, <-results[1])
+	require.Equal(t, batcher.FateDivided, seen.outcomes[1].Fate)
+	require.Equal(t, batcher.FateFailed, seen.outcomes[2].Fate)
+	require.True(t, seen.outcomes[2].Isolated)
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
 func TestRefusalThatDependsOnSizeLosesNothing(t *testing.T) {
 	each(t, testSizeRefused, testSizeRefused, testSizeRefused)
 }
@@ -421,35 +441,41 @@ func TestIsolationOfManyFaultyResourcesStaysInItsBound(t *testing.T) {
 }
 
 // Every second resource of every request is faulty, in unlike words: the searches within the
-// requests share the bound of the batch.
+// requests share the bound of the batch. Their numbers decide where it is reached.
 func testManyResources[T any](t *testing.T, kind batchertest.Kind[T]) {
 	for requests := 8; requests < 24; requests++ {
-		n := requests * 42
-		set := defaults()
-		set.SendBatchSize = n
-		set.QueueSize = n
-		seen := &events{}
-		set.Observer = seen
-		r := newRig(t, kind, set, func(b batchertest.Batch) error {
-			for _, id := range b.IDs {
-				if id/7%2 == 1 {
-					return poisoned(id)
-				}
-			}
-			return nil
-		})
-		for range requests {
-			r.send(42)
+		for size := 14; size <= 42; size += 7 {
+			manyResources(t, kind, requests, size)
 		}
-		synctest.Wait()
-		s := r.Stats()
-		require.LessOrEqual(t, int(s.IsolationExports), 64)
-		require.Len(t, r.sink.Batches(), int(s.IsolationExports)+1)
-		require.Zero(t, s.Held)
-		require.EqualValues(t, s.Failed[batcher.FailedPermanent], seen.failed())
-		require.NoError(t, r.Shutdown(t.Context()))
-		require.Len(t, r.sink.Delivered(), int(s.Delivered))
 	}
+}
+
+func manyResources[T any](t *testing.T, kind batchertest.Kind[T], requests, size int) {
+	n := requests * size
+	set := defaults()
+	set.SendBatchSize = n
+	set.QueueSize = n
+	seen := &events{}
+	set.Observer = seen
+	r := newRig(t, kind, set, func(b batchertest.Batch) error {
+		for _, id := range b.IDs {
+			if id/7%2 == 1 {
+				return poisoned(id)
+			}
+		}
+		return nil
+	})
+	for range requests {
+		r.send(size)
+	}
+	synctest.Wait()
+	s := r.Stats()
+	require.LessOrEqual(t, int(s.IsolationExports), 64)
+	require.Len(t, r.sink.Batches(), int(s.IsolationExports)+1)
+	require.Zero(t, s.Held)
+	require.EqualValues(t, s.Failed[batcher.FailedPermanent], seen.failed())
+	require.NoError(t, r.Shutdown(t.Context()))
+	require.Len(t, r.sink.Delivered(), int(s.Delivered))
 }
 
 func TestResourcesWithoutItemsAreNoUnits(t *testing.T) {
@@ -598,18 +624,52 @@ func testPartLinks[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Zero(t, links[caller(20).SpanID()], "whoever withdrew is in no export")
 }
 
+func TestPartsAreLinkedToAllCallersWhereNobodyWaits(t *testing.T) {
+	each(t, testAllLinks, testAllLinks, testAllLinks)
+}
+
+// Whose the resources are is not known any more.
+func testAllLinks[T any](t *testing.T, kind batchertest.Kind[T]) {
+	spans := tracetest.NewSpanRecorder()
+	set := defaults()
+	set.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("")
+	r := newRig(t, kind, set, poison(33))
+	for i := range 10 {
+		sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{byte(i + 1)}, TraceFlags: trace.FlagsSampled})
+		require.NoError(t, r.try(trace.ContextWithSpanContext(t.Context(), sc), 10))
+	}
+	synctest.Wait()
+	require.NoError(t, r.Shutdown(t.Context()))
+	require.Greater(t, len(spans.Ended()), 3)
+	for _, span := range spans.Ended() {
+		require.Len(t, span.Links(), 10)
+	}
+}
+
 func TestIsolationGivesWayToShutdown(t *testing.T) {
 	each(t, testIsolationShutdown, testIsolationShutdown, testIsolationShutdown)
 }
 
 // The refused batch's parts are on their way, the second of them hangs.
 func testIsolationShutdown[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, c := range []struct {
+		took  time.Duration
+		hangs func(batchertest.Batch)
+	}{
+		{59 * time.Second, func(b batchertest.Batch) { <-b.Ctx.Done() }},
+		{time.Minute, func(batchertest.Batch) { time.Sleep(30 * time.Minute) }}, // ignores its context
+	} {
+		shutIsolation(t, kind, c.took, c.hangs)
+	}
+}
+
+func shutIsolation[T any](t *testing.T, kind batchertest.Kind[T], took time.Duration, hangs func(batchertest.Batch)) {
 	set := waiting()
 	set.SendBatchSize = 20
 	bad := poison(0)
 	r := newRig(t, kind, set, func(b batchertest.Batch) error {
 		if b.Number == 2 {
-			<-b.Ctx.Done()
+			hangs(b)
 			return b.Ctx.Err()
 		}
 		return bad(b)
@@ -619,7 +679,9 @@ func testIsolationShutdown[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Len(t, r.sink.Batches(), 3)
 	require.NoError(t, r.Check())
 	var lost *batcher.Undelivered
+	began := time.Now()
 	require.ErrorAs(t, r.Shutdown(t.Context()), &lost)
+	require.Equal(t, took, time.Since(began))
 	require.EqualValues(t, 19, lost.InFlight+lost.Sealed)
 	require.EqualError(t, <-results[0], poisoned(0).Error())
 	for _, result := range results[1:] {

@@ -127,6 +127,7 @@ func testMeaning[T any](t *testing.T, kind batchertest.Kind[T]) {
 			require.Equal(t, time.Minute, status.Convert(err).Details()[0].(*errdetails.RetryInfo).GetRetryDelay().AsDuration())
 		} else {
 			require.ErrorAs(t, err, new(special), c.name)
+			require.Empty(t, status.Convert(err).Details(), c.name)
 		}
 		require.Equal(t, c.permanent, consumererror.IsPermanent(err), "%s: %v", c.name, err)
 		require.Equal(t, c.code, status.Code(err), "%s: %v", c.name, err)

@@ -145,8 +145,6 @@ func (b *Batcher[T]) abort() (sealed, retrying int64) {
 		b.unwait(bt, now)
 		retrying += int64(bt.items)
 		b.budget.used -= b.drop(bt, &end)
-		b.queue(bt.partition)
-		b.rest(bt.partition)
 	}
 	drop := func(p *partition[T]) {
 		for p.line.front != nil {
