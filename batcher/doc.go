@@ -24,8 +24,8 @@
 //
 //  1. Consume counts the items and reads the caller's context, without any lock.
 //  2. If an open batch has room and is not filled by it, the request joins that batch, and
-//     that is all. Otherwise admit takes the items from the budget. If they do not fit, the caller waits in line
-//     or is refused.
+//     that is all. Otherwise admit takes the items from the budget. If they do not fit, the
+//     caller waits in line or is refused.
 //  3. accept, in the same critical section, moves the request's resources to the open
 //     batch of its partition: one pointer each, no item is touched. If the batch would
 //     overflow, fill cuts the request outside the lock.
@@ -44,7 +44,7 @@
 //	batcher.go    Batcher: New, Start, Consume, and how items get into batches
 //	pieces.go     requests that must be cut, because of a batch's size or of the budget
 //	shutdown.go   the stages of Shutdown
-//	schedule.go   the scheduling goroutine: ticks
+//	schedule.go   the scheduling goroutine: ticks, and when to send again
 //	flush.go      from sealed to the next consumer: slots and export calls
 //	settle.go     what becomes of a batch when its export has ended
 //	retry.go      what failed and is sent again as it is
@@ -53,7 +53,7 @@
 //	join.go       one error of several outcomes; whose data is in it
 //	outcome.go    callers that wait: their shares, answers and withdrawals
 //	budget.go     exact admission, first come first served
-//	ticker.go     the grids of all partitions and the one timer
+//	ticker.go     many instants, the earliest first, and one timer: grids, retries
 //	partition.go  identity, lookup, the limit of live partitions
 //	pending.go    a batch and a partition's line, as plain data
 //	splitter.go   one forward pass that cuts any signal
@@ -96,8 +96,9 @@
 // fills up has been sealed before, with filling set: it keeps its place in the line and
 // stops what is behind it, or a batch accepted later could overtake it.
 //
-// The budget is taken before items are accepted and given back when their export has
-// returned, so used also counts callers between the two. The counts in [Stats] do not.
+// The budget is taken before items are accepted and given back when they have an outcome,
+// so used also counts callers that are about to move theirs in. The counts in [Stats] do
+// not.
 //
 // What is handed on is no longer ours, but may have to be sent again. Unless it declares
 // that it mutates data, the next consumer leaves it as it is; otherwise it gets a copy, if a
@@ -112,6 +113,6 @@
 // is woken by that looks for its answer under the lock (known).
 //
 // A partition with keys exists while it holds anything or ticks. Retiring it under the
-// limit of live partitions seals it but does not forget it while it has a sealed batch or
-// an export under way: if it came back as a new one, its batches could overtake the old.
+// limit of live partitions seals it but does not forget it while it has a sealed batch, an
+// export under way or one to retry: if it came back as a new one, its batches could overtake the old.
 package batcher

@@ -21,6 +21,17 @@ func (b *Batcher[T]) Partitions() int {
 	return len(b.partitions)
 }
 
+// MostShares is the length of the longest list of shares in an open batch, those that were
+// withdrawn included.
+func (b *Batcher[T]) MostShares() (most int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for l := b.pending.front; l != nil; l = l.next {
+		most = max(most, len(l.owner.open.shares))
+	}
+	return most
+}
+
 // AppendKey gives the fuzzer the identity of a partition.
 var AppendKey = appendKey
 

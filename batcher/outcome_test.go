@@ -253,6 +253,29 @@ func testEmptied[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
+func TestCallersThatJoinAndLeaveDoNotGrowABatch(t *testing.T) {
+	each(t, testShareBound, testShareBound, testShareBound)
+}
+
+// There is always one caller in the batch, so that it is never empty, and never two items.
+func testShareBound[T any](t *testing.T, kind batchertest.Kind[T]) {
+	r := newRig(t, kind, waiting(), nil) // send_batch_size 100
+	leave := func() {}
+	for range 1000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		joined := r.goTry(ctx, 1)
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		require.LessOrEqual(t, r.MostShares(), 100)
+		leave = func() { cancel(); <-joined }
+	}
+	leave()
+	require.EqualValues(t, 1000, r.Stats().Accepted)
+	require.EqualValues(t, 1000-r.Stats().Delivered, r.Stats().Dropped[batcher.DroppedCanceled])
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
 func TestPartitionThatWaitedForASlotCanBeEmptied(t *testing.T) {
 	each(t, testEmptiedEager, testEmptiedEager, testEmptiedEager)
 }

@@ -257,6 +257,40 @@ func testRetryPart[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
+func TestLoneCallerRepeatsOnlyWhatIsLeftOfItsRequest(t *testing.T) {
+	each(t, testWhatIsLeft, testWhatIsLeft, testWhatIsLeft)
+}
+
+// Of 100 items 80 are taken at once, and the others never, without being named again.
+func testWhatIsLeft[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, callers := range []int{1, 2} {
+		set := retrying()
+		set.WaitForResult = true
+		set.Retry.MaxElapsedTime = 5 * time.Second
+		r := newRig(t, kind, set, func(b batchertest.Batch) error {
+			if b.Number == 0 {
+				return kind.Partial(errRefused, kind.Make(10, 20))
+			}
+			return errRefused
+		})
+		for _, result := range r.goSend(t.Context(), same(callers, 100/callers)...) {
+			err := <-result
+			require.ErrorIs(t, err, errRefused)
+			require.ErrorContains(t, err, "3 exports in 3s")
+			require.False(t, consumererror.IsPermanent(err))
+			require.Equal(t, callers == 1, isPartial(err), "whose items are left is known of a lone caller only")
+			if callers == 1 {
+				ids := partial(t, kind, err)
+				require.Len(t, ids, 20)
+				require.Equal(t, 10, slices.Min(ids))
+				require.Equal(t, 29, slices.Max(ids))
+			}
+		}
+		require.EqualValues(t, 20, r.Stats().Failed[batcher.FailedRetryable])
+		require.NoError(t, r.Shutdown(t.Context()))
+	}
+}
+
 func TestPartThatIsNoPartIsTheWhole(t *testing.T) {
 	each(t, testNoPart, testNoPart, testNoPart)
 }

@@ -23,7 +23,17 @@ type verdict[T any] struct {
 
 // judge decides what is to become of a batch whose export has ended with err, and leaves
 // doing it to settle.
-func (b *Batcher[T]) judge(ctx context.Context, bt *batch[T], began time.Time, err error) (v verdict[T]) {
+func (b *Batcher[T]) judge(ctx context.Context, bt *batch[T], began time.Time, err error) verdict[T] {
+	v := b.decide(ctx, bt, began, err)
+	if v.Fate == FateFailed && v.Cause != FailedPermanent && bt.blurred && !v.named && b.set.WaitForResult && bt.callers() == 1 {
+		// The rest of the request was delivered before: its sender need not repeat that.
+		v.Err = b.signal.Partial(v.Err, b.signal.Copy(bt.data, 0, b.signal.Resources(bt.data)))
+	}
+	return v
+}
+
+// decide is judge but for the data that its error may have to carry.
+func (b *Batcher[T]) decide(ctx context.Context, bt *batch[T], began time.Time, err error) (v verdict[T]) {
 	if err == nil && bt.piece == nil { // nearly always, and not worth a turn at the lock
 		v.late = b.over.Load()
 		return v

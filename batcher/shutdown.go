@@ -8,7 +8,8 @@ import (
 )
 
 // Shutdown ends the batcher in stages: it refuses new requests and those that still
-// wait; it seals what is pending; it exports what is sealed. When ctx ends or
+// wait for room; it seals what is pending; it exports what is sealed or waits for a retry,
+// and repeats what fails if there is a deadline and time left until then. When ctx ends or
 // ShutdownTimeout is over, it cancels the exports and drops what is left.
 //
 // The error is an *Undelivered if any accepted item was not delivered, nil otherwise.
