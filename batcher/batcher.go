@@ -208,7 +208,7 @@ func (b *Batcher[T]) join(c *caller[T], key []byte, data T, items int) bool {
 		p = b.partitions[string(key)]
 	}
 	if p == nil || p.open == nil || b.state != stateRunning || items == 0 ||
-		items >= b.set.SendBatchSize-p.open.items || p.open.crowded(b.set.SendBatchSize-1) || !b.budget.take(items) {
+		items >= b.set.SendBatchSize-p.open.items || !b.budget.take(items) {
 		return false
 	}
 	b.add(c, p, data, items)
@@ -335,7 +335,7 @@ func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, items int) {
 	switch {
 	case b.state != stateRunning:
 		b.seal(p, TriggerShutdown, time.Now())
-	case p.open.items >= b.set.SendBatchSize || p.open.crowded(b.set.SendBatchSize):
+	case p.open.items >= b.set.SendBatchSize:
 		b.seal(p, TriggerSize, time.Now())
 	default:
 		if b.set.Timeout > 0 && !p.grid.armed() {

@@ -3,6 +3,7 @@ package batcher
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 )
@@ -141,8 +142,10 @@ func (b *Batcher[T]) leave(ctx context.Context, w *waits[T]) error {
 		}
 	}
 	woken := b.release(withdrawn)
+	run := b.dispatch()
 	b.mu.Unlock()
 	wakeAll(woken)
+	b.launch(run)
 	for _, data := range taken {
 		b.signal.Unref(data)
 	}
@@ -158,11 +161,16 @@ func (b *Batcher[T]) withdraw(bt *batch[T], s *share[T]) {
 		bt.links[s.link-1].SpanContext = trace.SpanContext{} // a span without identity is no link
 	}
 	*s = share[T]{}
-	if p := bt.partition; bt.items == 0 {
+	switch p := bt.partition; {
+	case bt.items == 0:
 		p.open = nil
 		b.pending.remove(&p.pending)
 		b.rest(p)
 		b.queue(p)
+	case len(bt.shares) >= b.set.SendBatchSize:
+		// As many have joined as the batch may have items: callers that come and go must not
+		// add up until its tick. Checked here, because nobody else can make it so.
+		b.seal(p, TriggerSize, time.Now())
 	}
 }
 

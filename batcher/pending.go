@@ -118,11 +118,6 @@ func (b *batch[T]) link(sc trace.SpanContext) int {
 	return len(b.links)
 }
 
-// crowded tells whether as many requests have joined the batch as it may have items. Only
-// callers that were withdrawn make it so before it is full, and these must not add up
-// until its tick.
-func (b *batch[T]) crowded(size int) bool { return len(b.shares) >= size }
-
 // callers counts the requests in a batch that share its outcome; at least 1.
 func (b *batch[T]) callers() (n int) {
 	if b.piece != nil {
