@@ -42,11 +42,10 @@ type isolation[T any] struct {
 	units []unit
 	err   error // what it was refused with
 
-	exports *int   // so far, of all searches in the same batch
+	exports *int   // made or reserved, of all searches in the same batch
 	left    int    // units without an outcome
 	probing probes // what is known of the units sent alone in the beginning
 	first   error  // what the first of them was refused with
-	general bool   // whatever is sent is refused
 }
 
 // probes are the stages in which an isolation begins.
@@ -129,16 +128,27 @@ func (b *Batcher[T]) divisible(bt *batch[T], apart *isolation[T], now time.Time)
 	case pc == nil:
 		return apart != nil && !now.Before(bt.partition.general)
 	case pc.to-pc.from > 1:
-		return *pc.of.exports < maxIsolation
+		return true
 	}
-	// A request alone. Its search takes an export at once, and the one it is found in goes on.
-	return apart != nil && pc.of.probing == probesOver && *pc.of.exports < maxIsolation-1
+	// A request alone is searched in turn, unless the last export is needed for those behind it.
+	return apart != nil && pc.of.probing == probesOver && (pc.next == nil || *pc.of.exports < maxIsolation-1)
 }
 
-// divide sends a batch that was refused again in parts. Its items count as sealed
-// already. It returns the number of items that are given up with that, see proceed.
-// Requires b.mu held.
-func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], end *ending[T]) (freed int) {
+// reserve takes one of the exports that a batch may have for its search, if there is one
+// left. It is to be taken when the export is decided on: until it is made, another part of
+// the batch could take it. Requires b.mu held.
+func (it *isolation[T]) reserve() bool {
+	if *it.exports == maxIsolation {
+		return false
+	}
+	*it.exports++
+	return true
+}
+
+// divide sends a batch that was refused again in parts, the first of them in an export that
+// is reserved. Its items count as sealed already. It returns the number of items that are
+// given up with that, see proceed. Requires b.mu held.
+func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], follow bool, end *ending[T]) (freed int) {
 	pc := bt.piece
 	switch {
 	case pc == nil:
@@ -151,6 +161,7 @@ func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], end *ending[T]) (
 		}
 		rest := apart.cut(1, len(apart.units), nil)
 		rest.piece.faulty = true
+		apart.reserve()
 		b.try(apart.cut(0, 1, rest))
 	case apart == nil:
 		if pc.next != nil {
@@ -163,7 +174,7 @@ func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], end *ending[T]) (
 	default:
 		// What the request was found in goes on behind it.
 		b.leaveUnit(pc, end)
-		freed = b.proceed(pc, apart.err, end)
+		freed = b.proceed(pc, apart.err, follow, end)
 		apart.exports, apart.probing = pc.of.exports, probesOver
 		b.try(apart.cut(0, len(apart.units), nil).piece.halve())
 	}
@@ -179,16 +190,18 @@ func (b *Batcher[T]) leaveUnit(pc *piece[T], end *ending[T]) {
 	}
 }
 
-// try puts a piece into the line, before all others. Requires b.mu held.
+// try puts a piece for which an export is reserved into the line, before all others.
+// Requires b.mu held.
 func (b *Batcher[T]) try(bt *batch[T]) {
-	*bt.piece.of.exports++
 	b.stats.IsolationExports++
 	bt.partition.line.pushFront(bt)
 }
 
 // proceed goes on with the search after a piece has got an outcome: nil, delivered, or
-// an error. It returns the number of items that are given up with it. Requires b.mu held.
-func (b *Batcher[T]) proceed(pc *piece[T], err error, end *ending[T]) (freed int) {
+// an error. Follow tells that an export is reserved for the next piece; if none is, that
+// piece and those behind it are given up. It returns the number of items that are given
+// up. Requires b.mu held.
+func (b *Batcher[T]) proceed(pc *piece[T], err error, follow bool, end *ending[T]) (freed int) {
 	it, next := pc.of, pc.next
 	pc.next = nil
 	second := it.probing == probeFirst && isPermanent(err)
@@ -204,10 +217,10 @@ func (b *Batcher[T]) proceed(pc *piece[T], err error, end *ending[T]) (freed int
 	case b.state >= stateStopped:
 		b.stats.Sealed -= int64(next.items)
 		return b.drop(next, end)
-	case it.general || *it.exports == maxIsolation:
+	case !follow:
 		b.stats.Sealed -= int64(next.items)
 		b.stats.Failed[FailedPermanent] += int64(next.items)
-		return next.items + b.conclude(next, it.err, end)
+		return next.items + b.conclude(next, it.err, false, end)
 	case second:
 		b.try(n.probe(b.ordered))
 	case n.faulty && n.to-n.from > 1:
@@ -216,15 +229,6 @@ func (b *Batcher[T]) proceed(pc *piece[T], err error, end *ending[T]) (freed int
 		b.try(next)
 	}
 	return 0
-}
-
-// untried counts the items that are given up untried because no further export of bt's
-// batch is allowed after this one. Requires b.mu held.
-func (b *Batcher[T]) untried(bt *batch[T]) int {
-	if bt.piece == nil || *bt.piece.of.exports < maxIsolation {
-		return 0
-	}
-	return bt.piece.behind()
 }
 
 // cut makes a piece of some units, to be followed by next.

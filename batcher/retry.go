@@ -54,7 +54,7 @@ func (b *Batcher[T]) exhausted(bt *batch[T], err error) error {
 // held. Where order is promised its partition waits with it, and it goes to the front of
 // the line afterwards, so a search that it is a piece of can go on. It returns the number
 // of items given up with it, see proceed. Requires b.mu held.
-func (b *Batcher[T]) retryLater(bt *batch[T], at time.Time, end *ending[T]) (freed int) {
+func (b *Batcher[T]) retryLater(bt *batch[T], at time.Time, follow bool, end *ending[T]) (freed int) {
 	now := time.Now()
 	if b.state == stateDraining && !at.Before(b.lastRetry) {
 		at = now // judged before Shutdown began, which has sent the others that waited
@@ -63,7 +63,7 @@ func (b *Batcher[T]) retryLater(bt *batch[T], at time.Time, end *ending[T]) (fre
 	b.stats.Retrying += int64(bt.items)
 	b.retries.startAt(&bt.again.due, at, now)
 	if bt.piece != nil {
-		return b.proceed(bt.piece, context.DeadlineExceeded, end) // neither taken nor refused
+		return b.proceed(bt.piece, context.DeadlineExceeded, follow, end) // neither taken nor refused
 	}
 	return 0
 }

@@ -17,6 +17,7 @@ type verdict[T any] struct {
 	part   T
 
 	apart   *isolation[T] // with FateDivided: its search, unless it only halves a piece
+	follow  bool          // of a piece: an export is reserved for the next one
 	general bool          // downstream refuses whatever it is sent
 	retryAt time.Time     // with FateRetried
 }
@@ -41,7 +42,8 @@ func (b *Batcher[T]) decide(ctx context.Context, bt *batch[T], began time.Time, 
 	if err == nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		v.late, v.Failed = b.state == stateOver, b.untried(bt)
+		v.late = b.state == stateOver
+		v.reserveNext(bt)
 		return v
 	}
 	v.Err, v.Cause, v.failed = err, failedCause(ctx, err), bt.items
@@ -66,24 +68,33 @@ func (b *Batcher[T]) decide(ctx context.Context, bt *batch[T], began time.Time, 
 		v.late = true
 	case b.state == stateStopped:
 		v.Fate = FateDropped
-	case v.Cause == FailedPermanent && !v.named && b.divisible(bt, v.apart, now):
+	case v.Cause == FailedPermanent && !v.named && b.divisible(bt, v.apart, now) && (bt.piece == nil || bt.piece.of.reserve()):
 		v.Fate = FateDivided
 	case v.Cause != FailedPermanent && b.mayRetry(bt, retryAt):
 		v.Fate, v.retryAt, v.RetryIn = FateRetried, retryAt, retryAt.Sub(now)
-		v.Failed = b.untried(bt)
 	default:
 		v.Fate = FateFailed
 		v.general = v.Cause == FailedPermanent && bt.piece.confirms(err)
 		v.Isolated = v.Cause == FailedPermanent && bt.piece != nil && !v.general
-		v.Failed = v.failed + b.untried(bt)
-		if v.general {
-			v.Failed = v.failed + bt.piece.behind()
-		}
+		v.Failed = v.failed
 		if !retryAt.IsZero() {
 			v.Err = b.exhausted(bt, err)
 		}
 	}
+	v.reserveNext(bt)
 	return v
+}
+
+// reserveNext reserves an export for the piece behind bt, if its turn comes with this
+// verdict. What is given up for want of one counts as failed. Requires b.mu held.
+func (v *verdict[T]) reserveNext(bt *batch[T]) {
+	pc := bt.piece
+	if pc == nil || pc.next == nil || v.late || v.Fate == FateDropped || v.Fate == FateDivided && v.apart == nil {
+		return
+	}
+	if v.follow = !v.general && pc.of.reserve(); !v.follow {
+		v.Failed += pc.behind()
+	}
 }
 
 // ending is what is to be done once b.mu is free.
@@ -121,24 +132,23 @@ func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (run *batch[T]) {
 	switch v.Fate {
 	case FateDelivered:
 		p.general = time.Time{}
-		freed += b.conclude(bt, nil, &end)
+		freed += b.conclude(bt, nil, v.follow, &end)
 	case FateFailed:
 		b.stats.Failed[v.Cause] += int64(bt.items)
 		if v.general {
 			p.general = time.Now().Add(generalFor)
-			bt.piece.of.general = true
 		}
-		freed += bt.items + b.conclude(bt, v.Err, &end)
+		freed += bt.items + b.conclude(bt, v.Err, v.follow, &end)
 	case FateDropped:
 		freed += b.drop(bt, &end)
 	case FateRetried:
 		if v.named {
 			b.narrow(bt, v.part, &end)
 		}
-		freed += b.retryLater(bt, v.retryAt, &end)
+		freed += b.retryLater(bt, v.retryAt, v.follow, &end)
 	case FateDivided:
 		b.stats.Sealed += int64(bt.items)
-		freed += b.divide(bt, v.apart, &end)
+		freed += b.divide(bt, v.apart, v.follow, &end)
 	}
 	end.woken = b.release(freed)
 	b.queue(p)
@@ -150,9 +160,8 @@ func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (run *batch[T]) {
 }
 
 // conclude gives a batch its outcome. If it is a piece, the search goes on with the next
-// one; the items that this leaves without hope are counted, and their number is
-// returned. Requires b.mu held.
-func (b *Batcher[T]) conclude(bt *batch[T], err error, end *ending[T]) (freed int) {
+// one, see proceed. Requires b.mu held.
+func (b *Batcher[T]) conclude(bt *batch[T], err error, follow bool, end *ending[T]) (freed int) {
 	told := err
 	if err != nil && b.set.WaitForResult {
 		if told = repeatable(err); bt.callers() > 1 {
@@ -167,14 +176,14 @@ func (b *Batcher[T]) conclude(bt *batch[T], err error, end *ending[T]) (freed in
 	}
 	bt.piece.answer(told)
 	b.leaveUnit(bt.piece, end)
-	return b.proceed(bt.piece, err, end)
+	return b.proceed(bt.piece, err, follow, end)
 }
 
 // drop gives up a batch because the time for shutting down is over, and returns the
 // number of items that leave the budget. Requires b.mu held.
 func (b *Batcher[T]) drop(bt *batch[T], end *ending[T]) (freed int) {
 	b.stats.Dropped[DroppedShutdown] += int64(bt.items)
-	return bt.items + b.conclude(bt, errDropped, end)
+	return bt.items + b.conclude(bt, errDropped, false, end)
 }
 
 // narrow makes the part that downstream named as failed all that is left of a batch.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
 )
 
@@ -65,4 +66,59 @@ func TestRetryThatIsSettledAfterShutdownBeganDoesNotWait(t *testing.T) {
 			<-b.scheduled
 		}
 	})
+}
+
+// The interleaving: two parts of one batch are on their way at once, because no order is
+// promised and one of them was sent again. One export is left for the search. Both are
+// refused, and judged before either is settled.
+func TestLastExportOfASearchIsGivenOnce(t *testing.T) {
+	refusal := consumererror.NewPermanent(errors.New("why"))
+	for _, c := range []struct {
+		name      string
+		err       error
+		wide      bool // of two requests each, to be halved; else alone, with a part behind it
+		wantFirst Fate
+		failed    [2]int
+	}{
+		{"both are to be halved", refusal, true, FateDivided, [2]int{0, 14}},
+		{"both have a part behind them", refusal, false, FateFailed, [2]int{7, 14}},
+		{"both are delivered", nil, false, FateDelivered, [2]int{0, 7}},
+	} {
+		b, err := New(Logs(), Settings{QueueSize: 100, MaxConcurrentExports: 3, WaitForResult: true}, func(context.Context, plog.Logs) error { return nil })
+		require.NoError(t, err)
+		b.state = stateRunning
+		exports := maxIsolation - 1
+		whole := &batch[plog.Logs]{partition: b.only}
+		it := &isolation[plog.Logs]{whole: whole, err: refusal, exports: &exports, left: 4, probing: probesOver}
+		for i := range 4 {
+			it.units = append(it.units, unit{from: i, to: i + 1, items: 7, share: i})
+			whole.shares = append(whole.shares, share[plog.Logs]{items: 7})
+			whole.answers = append(whole.answers, answer{done: make(chan struct{})})
+		}
+		parts := []*batch[plog.Logs]{it.cut(0, 2, nil), it.cut(2, 4, nil)}
+		if !c.wide {
+			parts = []*batch[plog.Logs]{it.cut(0, 1, it.cut(1, 2, nil)), it.cut(2, 3, it.cut(3, 4, nil))}
+		}
+		var verdicts []verdict[plog.Logs]
+		for i, part := range parts {
+			v := b.judge(t.Context(), part, time.Now(), c.err)
+			require.Equal(t, c.failed[i], v.Failed, "%s: part %d", c.name, i)
+			verdicts = append(verdicts, v)
+		}
+		require.Equal(t, c.wantFirst, verdicts[0].Fate, c.name)
+		b.budget.used, b.exports, b.only.inFlight = 28, 2, 2
+		b.stats.Accepted = 28
+		for _, part := range parts {
+			b.stats.InFlight += int64(part.items)
+		}
+		b.stats.Sealed = 28 - b.stats.InFlight
+		for i, part := range parts {
+			b.settle(part, verdicts[i])
+		}
+		s := b.Stats()
+		require.EqualValues(t, 1, s.IsolationExports, c.name)
+		require.EqualValues(t, c.failed[0]+c.failed[1], s.Failed[FailedPermanent], "%s: what is given up is what was told", c.name)
+		require.Zero(t, s.Pending, c.name)
+		require.Equal(t, maxIsolation, exports, c.name)
+	}
 }
