@@ -36,6 +36,11 @@ type Config struct {
 	// refused for it.
 	MetadataCardinalityLimit int `mapstructure:"metadata_cardinality_limit"`
 
+	// ResourceKeys are the resource attributes that separate partitions too. A request with
+	// several resources is divided among their partitions; exports carry the values as
+	// client metadata under the same names. Default none.
+	ResourceKeys []string `mapstructure:"resource_keys"`
+
 	// QueueSize is the most items held, exactly: pending, sealed, in flight and
 	// waiting for a retry. Default 98304; at least SendBatchSize.
 	QueueSize int `mapstructure:"queue_size"`
@@ -49,8 +54,9 @@ type Config struct {
 	MaxConcurrentExports int `mapstructure:"max_concurrent_exports"`
 
 	// MaxConcurrentExportsPerPartition is the same for each partition. Default 0: 1
-	// for metrics, whose order backends care about, and no limit of its own for traces
-	// and logs. 1 keeps every partition in order.
+	// for metrics, whose order backends care about. For traces and logs there is no limit
+	// with one partition; with several, one takes a further slot only while it has fewer
+	// exports under way than there are slots free. 1 keeps every partition in order.
 	MaxConcurrentExportsPerPartition int `mapstructure:"max_concurrent_exports_per_partition"`
 
 	// ExportTimeout is the deadline of one export call. Default 0, which is none.
@@ -135,6 +141,7 @@ func (cfg *Config) settings() batcher.Settings {
 		SendBatchSize:                    cfg.SendBatchSize,
 		SendBatchMaxSize:                 cfg.SendBatchMaxSize,
 		MetadataKeys:                     cfg.MetadataKeys,
+		ResourceKeys:                     cfg.ResourceKeys,
 		MetadataCardinalityLimit:         cfg.MetadataCardinalityLimit,
 		QueueSize:                        cfg.QueueSize,
 		BlockOnOverflow:                  cfg.BlockOnOverflow,

@@ -108,6 +108,10 @@ func (p *boundedBatch[T]) guarantees() []zap.Field {
 	if p.set.Retry.Enabled {
 		retried = none(p.set.Retry.MaxElapsedTime == 0, zap.Duration(retried.Key, p.set.Retry.MaxElapsedTime))
 	}
+	perPartition := none(p.set.MaxConcurrentExportsPerPartition == 0, zap.Int("exports_at_once_per_partition", p.set.MaxConcurrentExportsPerPartition))
+	if p.set.MaxConcurrentExportsPerPartition == 0 && len(p.set.MetadataKeys)+len(p.set.ResourceKeys) > 0 {
+		perPartition = zap.String(perPartition.Key, "as many as are left for others")
+	}
 	return []zap.Field{
 		zap.String("answers", answers), // what the end of a Consume call says of its items
 		zap.Int("most_items_held", p.set.QueueSize),
@@ -115,7 +119,7 @@ func (p *boundedBatch[T]) guarantees() []zap.Field {
 		zap.Duration("longest_added_latency_while_slots_are_free", p.set.Timeout),
 		zap.Bool("leaves_at_once_when_idle", p.set.FlushWhenIdle || p.set.Timeout == 0),
 		zap.Int("exports_at_once", p.set.MaxConcurrentExports),
-		none(p.set.MaxConcurrentExportsPerPartition == 0, zap.Int("exports_at_once_per_partition", p.set.MaxConcurrentExportsPerPartition)),
+		perPartition,
 		none(p.set.SendBatchMaxSize == 0, zap.Int("most_items_in_a_batch", p.set.SendBatchMaxSize)),
 		retried,
 		none(p.set.ShutdownTimeout == 0, zap.Duration("longest_shutdown", p.set.ShutdownTimeout)),

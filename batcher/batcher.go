@@ -26,10 +26,9 @@ type Batcher[T any] struct {
 	stats      Stats                    // Pending, Held and the gauges are computed when asked for
 	partitions map[string]*partition[T] // with keys: every partition that holds anything
 	live       list[partition[T]]
-	pending    list[partition[T]]
-	idle, busy list[partition[T]] // ready partitions without and with an export under way
-	eager      list[partition[T]] // those whose open batch leaves as soon as a slot is free
-	exports    int                // slots taken
+	ready      ready[T]
+	fullest    fullest[T]
+	exports    int // slots taken
 	ticker     *ticker[partition[T]]
 	retries    *ticker[batch[T]] // the batches that wait to be sent again
 	empty      bool              // drained is closed
@@ -45,6 +44,7 @@ type Batcher[T any] struct {
 
 	maxItems     int  // most items in a batch
 	perPartition int  // most exports of one partition at once
+	sharesSlots  bool // how many it may have depends on how many slots are free, too
 	ordered      bool // the batches of a partition leave one after the other, whatever happens
 	resends      bool // batches can be sent again: downstream leaves them intact, or gets a copy
 	copies       bool // downstream gets a copy
@@ -93,7 +93,7 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 
 		copies: set.NextMutates && (set.WaitForResult || set.Retry.Enabled),
 
-		budget:    budget{capacity: set.QueueSize},
+		budget:    budget{capacity: set.QueueSize, shared: set.divides(), blocks: set.BlockOnOverflow},
 		stop:      make(chan struct{}),
 		scheduled: make(chan struct{}),
 		drained:   make(chan struct{}),
@@ -102,10 +102,11 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 	b.ordered = b.perPartition == 1
 	b.resends = b.copies || !set.NextMutates
 	b.base, b.cancel = context.WithCancel(b.labelled("export"))
-	if len(set.MetadataKeys) == 0 {
-		b.only = newPartition[T](b.base, "")
-	} else {
+	if set.divides() {
+		b.sharesSlots = set.MaxConcurrentExportsPerPartition == 0
 		b.partitions = make(map[string]*partition[T])
+	} else {
+		b.only = newPartition[T](b.base, "")
 	}
 	return b, nil
 }
@@ -134,22 +135,30 @@ func (b *Batcher[T]) Start() error {
 // them are delivered, and an error is that of their own exports, permanent or not as these
 // were. When ctx ends, what is still pending is withdrawn and the rest may be delivered.
 //
-// A request with more items than QueueSize is admitted piece by piece. If that is cut
-// short, the error (consumererror.Traces and its kin) holds the items that were not
-// accepted. Every refusal but ErrTooLarge is worth a later try.
+// A request with more items than QueueSize is admitted piece by piece, and so is one of
+// a partition that holds nothing, if less than that is free. One with resources of several
+// partitions is divided. If that is cut short, the error (consumererror.Traces and its kin)
+// holds the items that were not accepted. Every refusal but ErrTooLarge is worth a later
+// try.
 //
 // Consume empties data, so the caller must own it.
 func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
 	var c caller[T]
-	b.meet(ctx, &c)
+	if b.set.Tracer != nil {
+		c.span = trace.SpanContextFromContext(ctx)
+	}
 	if b.only != nil {
 		return b.consume(ctx, &c, nil, data)
 	}
-	// On the stack, and so apart from caller, parts of which outlive the call.
 	var buf [128]byte
-	return b.consume(ctx, &c, appendKey(buf[:0], b.set.MetadataKeys, c.md), data)
+	key := appendKey(buf[:0], b.set.MetadataKeys, client.FromContext(ctx).Metadata)
+	if len(b.set.ResourceKeys) > 0 {
+		return b.consumeByResource(ctx, &c, key, data)
+	}
+	return b.consume(ctx, &c, key, data)
 }
 
+// consume is Consume for a request of one partition.
 func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data T) error {
 	items := b.signal.Items(data)
 	ended := ctx.Err()
@@ -158,14 +167,8 @@ func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data
 		b.mu.Unlock()
 		return b.outcome(ctx, &c.waits)
 	}
-	if items > b.set.QueueSize {
-		return b.consumeInPieces(ctx, ended, c, key, data, items)
-	}
-	if r := b.admit(ctx, ended, items); r != nil {
-		return b.refuse(r, items)
-	}
-	if r, rest := b.accept(c, key, data, items); r != nil {
-		return b.partly(ctx, c, r, items, rest)
+	if r := b.enter(ctx, ended, c, key, data, items); r != nil {
+		return b.partly(ctx, c, r, items)
 	}
 	return b.outcome(ctx, &c.waits)
 }
@@ -199,139 +202,141 @@ func (b *Batcher[T]) lock() {
 }
 
 // join does all there is to do for most requests: it puts one into an open batch that
-// it does not fill. Nothing is to be sealed, armed, cut, dispatched or woken for it: had
-// the open batch been due to leave, it would have left. It tells whether it did so.
-// Requires b.mu held.
+// it does not fill, or into one that waits for a slot. Nothing is to be sealed, armed, cut,
+// dispatched or woken for it: had the batch been due to leave, it would have left. It tells
+// whether it did so. Requires b.mu held.
 func (b *Batcher[T]) join(c *caller[T], key []byte, data T, items int) bool {
 	p := b.only
 	if p == nil {
 		p = b.partitions[string(key)]
 	}
-	if p == nil || p.open == nil || b.state != stateRunning || items == 0 ||
-		items >= b.set.SendBatchSize-p.open.items || !b.budget.take(items) {
+	if p == nil || b.state != stateRunning || items == 0 {
 		return false
 	}
-	b.add(c, p, data, items)
+	bt := p.open
+	if bt == nil {
+		if bt = p.line.last(); bt == nil {
+			return false
+		}
+	}
+	if items >= b.set.SendBatchSize-bt.items || !b.budget.take(&p.account, items) {
+		return false
+	}
+	b.add(c, bt, data, items)
 	return true
 }
 
-// caller is what one Consume call knows: of its context, read before b.mu is taken
-// because a context may be anybody's code, and of where its items are.
+// caller is what one Consume call knows of its context, read before b.mu is taken because
+// a context may be anybody's code, and of where its items are.
 type caller[T any] struct {
-	md   client.Metadata // empty without metadata keys
-	span trace.SpanContext
-
+	span  trace.SpanContext
 	waits waits[T] // empty where it does not
 }
 
-// meet reads a caller's context. (In place: returning the caller would cost a tenth of the
-// request.)
-func (b *Batcher[T]) meet(ctx context.Context, c *caller[T]) {
-	if b.only == nil {
-		c.md = client.FromContext(ctx).Metadata
+// enter admits a request and puts it into batches: what join does not do. The error of the
+// caller's context is ended. Requires b.mu held, and releases it.
+func (b *Batcher[T]) enter(ctx context.Context, ended error, c *caller[T], key []byte, data T, items int) *refusal[T] {
+	r := b.closed(ended, items)
+	if r != nil || items == 0 {
+		b.mu.Unlock()
+		return r
 	}
-	if b.set.Tracer != nil {
-		c.span = trace.SpanContextFromContext(ctx)
+	if p := b.admit(key, items); p != nil {
+		return b.accept(c, p, data, items)
 	}
+	if !b.set.BlockOnOverflow {
+		r = b.noRoom(key, items)
+		b.mu.Unlock()
+		return r
+	}
+	line := []entry[T]{{key: key, data: data, left: items}}
+	if r = b.enterLate(ctx, c, line); r != nil && line[0].apart {
+		r.rest, r.apart = b.signal.New(0), true
+		b.restOf(&line[0], r.rest)
+	}
+	return r
+}
+
+// admit takes items of the budget for a partition and returns it, or nil if they do not fit
+// or somebody is to come before. Requires b.mu held, stateRunning, and items > 0.
+func (b *Batcher[T]) admit(key []byte, items int) *partition[T] {
+	if items > b.set.QueueSize {
+		return nil
+	}
+	p := b.partitionOf(key)
+	if b.budget.take(&p.account, items) {
+		return p
+	}
+	b.rest(p)
+	return nil
+}
+
+// noRoom is the refusal of a request that does not fit and must not wait. Requires b.mu
+// held.
+func (b *Batcher[T]) noRoom(key []byte, items int) *refusal[T] {
+	if items > b.set.QueueSize {
+		return tooLarge[T](items, b.set.QueueSize)
+	}
+	held := 0
+	if p := b.partitions[string(key)]; p != nil {
+		held = p.account.held
+	}
+	return overflow[T](items, held, &b.budget)
 }
 
 // closed tells why a request is refused whatever room there is, or nil. The error of
 // the caller's context is ended. Requires b.mu held.
-func (b *Batcher[T]) closed(ended error, items int) *refusal {
+func (b *Batcher[T]) closed(ended error, items int) *refusal[T] {
 	switch {
 	case b.state == stateNew:
-		return &refusal{cause: RefusedShutdown, err: ErrNotStarted}
+		return &refusal[T]{cause: RefusedShutdown, err: ErrNotStarted}
 	case b.state != stateRunning:
-		return &refusal{cause: RefusedShutdown, err: ErrShutdown}
+		return &refusal[T]{cause: RefusedShutdown, err: ErrShutdown}
 	case ended != nil:
-		return canceled(ended, items)
+		return canceled[T](ended, items)
 	}
 	return nil
 }
 
 // refuse counts a refusal and returns its error.
-func (b *Batcher[T]) refuse(r *refusal, items int) error {
+func (b *Batcher[T]) refuse(r *refusal[T], items int) error {
 	b.mu.Lock()
 	b.stats.Refused[r.cause] += int64(items)
 	b.mu.Unlock()
 	return r.err
 }
 
-// admit takes items of the budget, waiting for them if that is allowed. On success
-// it returns nil with b.mu held, so that what follows is one step with it; after a
-// refusal b.mu is free. The error of the caller's context is ended. Requires b.mu held
-// and items <= capacity.
-func (b *Batcher[T]) admit(ctx context.Context, ended error, items int) *refusal {
-	if r := b.closed(ended, items); r != nil {
-		b.mu.Unlock()
-		return r
-	}
-	if b.budget.take(items) {
-		return nil
-	}
-	if !b.set.BlockOnOverflow {
-		held := b.budget.used
-		b.mu.Unlock()
-		return overflow(items, held, b.set.QueueSize)
-	}
-	w := b.budget.wait(items)
-	began := time.Now()
-	run := b.dispatch()
-	b.mu.Unlock()
-	b.launch(run)
-
-	select {
-	case <-w.wake:
-	case <-ctx.Done():
-	}
-	b.set.Observer.AdmissionWaited(time.Since(began))
-
-	ended = ctx.Err()
-	b.mu.Lock()
-	r := b.closed(ended, items)
-	if r == nil {
-		return nil // neither shutdown nor ctx woke us: the items are granted
-	}
-	woken := b.budget.leave(w)
-	b.noteDrained()
-	run = b.dispatch()
-	b.mu.Unlock()
-	wakeAll(woken)
-	b.launch(run)
-	return r
-}
-
 // accept puts admitted items into the open batch of their partition and seals what
 // is full. If the time for shutting down ends meanwhile, it returns the refusal with
 // what it has not placed. Requires b.mu held, and releases it.
-func (b *Batcher[T]) accept(c *caller[T], key []byte, data T, items int) (*refusal, T) {
-	if items > 0 {
-		p := b.partitionOf(c, key)
-		for items > b.maxItems-p.openItems() {
-			if nearlyFull(p.openItems(), b.maxItems) {
-				b.seal(p, TriggerSize, time.Now())
-				continue
-			}
-			var r *refusal
-			if r, data, items = b.fill(c, p, data, items); r != nil {
-				b.mu.Unlock()
-				return r, data
-			}
+func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, items int) *refusal[T] {
+	for items > b.maxItems-p.openItems() {
+		if nearlyFull(p.openItems(), b.maxItems) {
+			b.seal(p, TriggerSize, time.Now())
+			continue
 		}
+		var r *refusal[T]
+		if r, data, items = b.fill(c, p, data, items); r != nil {
+			b.mu.Unlock()
+			return r
+		}
+	}
+	if bt := p.line.last(); bt != nil && p.open == nil && items < b.set.SendBatchSize-bt.items {
+		b.add(c, bt, data, items)
+	} else {
 		b.place(c, p, data, items)
 	}
-	run := b.dispatch()
+	todo := b.dispatch()
 	b.mu.Unlock()
-	b.launch(run)
-	var none T
-	return nil, none
+	b.carryOut(todo)
+	return nil
 }
 
 // place puts items that fit into the open batch of p, and seals it if it is due.
 // Requires b.mu held.
 func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, items int) {
 	b.open(p)
-	b.add(c, p, data, items)
+	b.add(c, p.open, data, items)
 	switch {
 	case b.state != stateRunning:
 		b.seal(p, TriggerShutdown, time.Now())
@@ -345,13 +350,20 @@ func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, items int) {
 	}
 }
 
-// add moves items to the open batch of p, which has room for them. Requires b.mu held.
-func (b *Batcher[T]) add(c *caller[T], p *partition[T], data T, items int) {
-	b.put(c, p.open, data, items)
-	p.open.items += items
+// add moves items to a batch that has room for them: the open one of its partition, or the
+// last one in its line. Requires b.mu held.
+func (b *Batcher[T]) add(c *caller[T], bt *batch[T], data T, items int) {
+	b.put(c, bt, data, items)
+	bt.items += items
 	b.stats.Accepted += int64(items)
+	p := bt.partition
+	if p.open != bt {
+		b.stats.Sealed += int64(items)
+		return
+	}
 	if b.only == nil {
 		b.live.moveToBack(&p.live)
+		b.fullest.update(p)
 	}
 }
 
@@ -388,7 +400,6 @@ func (b *Batcher[T]) open(p *partition[T]) {
 	} else {
 		p.open.data = b.signal.New(p.extent)
 	}
-	b.pending.pushBack(&p.pending)
 }
 
 // seal closes what is open in p and puts it into the line. The grid of p goes on
@@ -397,7 +408,6 @@ func (b *Batcher[T]) open(p *partition[T]) {
 func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batch[T] {
 	bt := p.open
 	p.open = nil
-	b.pending.remove(&p.pending)
 	if b.set.WaitForResult {
 		p.extent = len(bt.shares)
 	} else {
@@ -430,6 +440,6 @@ func (b *Batcher[T]) Stats() Stats {
 	s.Held, s.Capacity = int64(b.budget.used), int64(b.budget.capacity)
 	s.ExportsInFlight = int64(b.exports)
 	s.LivePartitions = int64(b.live.n)
-	s.WaitingCallers = int64(b.budget.waiting.n)
+	s.WaitingCallers = int64(b.budget.waiting)
 	return s
 }

@@ -1,13 +1,51 @@
 package batcher
 
-// budget is the bound on what is held: 0 <= used <= capacity at every instant.
-// Who does not fit waits in line, first come, first served. Nobody overtakes: while
-// the first in line does not fit, those behind it wait too, and so does whoever
-// comes new. It is plain data, guarded by Batcher.mu.
+import (
+	"container/heap"
+	"math"
+)
+
+// budget is the bound on what is held: 0 <= used <= capacity at every instant. Each
+// partition has an account in it. Who does not fit waits in the line of its account,
+// first come, first served. It is plain data, guarded by Batcher.mu.
+//
+// With one account that is all. Where accounts share the budget each has a threshold that
+// sinks with what is free: one that holds something is admitted only if afterwards
+//
+//	held <= 56 x free x free / capacity
+//
+// which is never more than seven times what is free. So one account gets at most seven
+// eighths, two equal ones 0.46 each, and if many are stuck, one after the other, there is
+// still room for another one: the n-th leaves roughly 1/(56 x n) of the capacity free. With
+// seven times as the only rule it would be 1/8^n, which is less than one item of a default
+// budget after the sixth. (Dynamic thresholds: Choudhury and Hahne, "Dynamic Queue Length
+// Thresholds for Shared-Memory Packet Switches", 1998. The square is ours.)
+//
+// An account that holds nothing, a newcomer, comes first, and leaves an eighth of the
+// capacity or, if that is less, half of what is free. Nobody passes it. If its request is
+// larger and waiting for others does not help, see Batcher.nextBatch, it gets in piece by
+// piece. All others are passed while they are over their threshold, and are granted in the
+// order in which there is enough free for them. None of them starves: what it holds leaves,
+// and then it comes first.
 type budget struct {
 	capacity int
 	used     int
-	waiting  list[waiter]
+	waiting  int // callers in all lines
+
+	shared bool // accounts share it
+	blocks bool // callers wait, so that a request can be admitted in pieces
+
+	first list[account] // who waits and holds nothing; every one if the budget is not shared
+	over  overHeap      // who waits and holds something
+}
+
+// account is what one partition has of the budget.
+type account struct {
+	held  int // what is taken of the budget
+	line  list[waiter]
+	first link[account]
+	at    int // index in budget.over, plus one; 0: not there
+	need  int // while there: what must be free for the first in line
 }
 
 // waiter is one blocked caller.
@@ -15,62 +53,131 @@ type waiter struct {
 	items int
 	link  link[waiter]
 
-	// granted tells that items have been taken for the waiter. Guarded by Batcher.mu.
-	granted bool
-	// wake is closed, without Batcher.mu, once the waiter is granted or the
-	// batcher no longer admits anybody.
-	wake chan struct{}
+	// granted is how many items have been taken for the waiter: all, or the first ones of
+	// them. Guarded by Batcher.mu.
+	granted int
+	// wake gets a value, without Batcher.mu, once the waiter is granted or the batcher no
+	// longer admits anybody. It has one slot and may belong to several waiters.
+	wake chan<- struct{}
 	// next chains the waiters that are to be woken after Batcher.mu is released.
 	next *waiter
 }
 
-// take takes n items if they fit and nobody waits.
-func (b *budget) take(n int) bool {
-	if b.waiting.n > 0 || n > b.capacity-b.used {
+// fits tells whether n items may be taken for a without a wait. Requires that nobody
+// waits in a's line.
+func (b *budget) fits(a *account, n int) bool {
+	free := b.capacity - b.used
+	switch {
+	case n > free:
+		return false
+	case !b.shared:
+		return true
+	case a.held == 0:
+		return !b.blocks || n <= b.leaving(free, free/2)
+	}
+	return b.within(a.held+n, free-n)
+}
+
+// within tells whether an account that holds that much is within its threshold.
+func (b *budget) within(held, free int) bool {
+	return float64(held)*float64(b.capacity) <= 56*float64(free)*float64(free)
+}
+
+// leaving returns how many items a newcomer may take that has to leave so many, or an eighth
+// of the capacity if that is less; at least 1 if anything is free.
+func (b *budget) leaving(free, leave int) int {
+	return max(min(1, free), free-min(leave, b.capacity/8))
+}
+
+// take takes n items for a if they fit and nobody is to come before.
+func (b *budget) take(a *account, n int) bool {
+	if a.line.n > 0 || b.first.n > 0 || !b.fits(a, n) {
 		return false
 	}
 	b.used += n
+	a.held += n
 	return true
 }
 
-// wait puts a caller of n items in line. Requires n <= capacity: more would wait
+// wait puts a caller of n items in line. Requires 0 < n <= capacity: more would wait
 // for ever.
-func (b *budget) wait(n int) *waiter {
-	w := &waiter{items: n, wake: make(chan struct{})}
+func (b *budget) wait(a *account, n int, wake chan<- struct{}) *waiter {
+	w := &waiter{items: n, wake: wake}
 	w.link.owner = w
-	b.waiting.pushBack(&w.link)
+	a.line.pushBack(&w.link)
+	b.waiting++
+	b.place(a)
 	return w
 }
 
-// release gives n items back and returns every waiter that now fits, chained.
-func (b *budget) release(n int) *waiter {
-	if n > b.used {
+// release gives n items of a back and returns every waiter that is granted, chained.
+func (b *budget) release(a *account, n int) *waiter {
+	b.forfeit(a, n)
+	b.place(a)
+	return b.grant()
+}
+
+// forfeit gives n items of a back without granting anything.
+func (b *budget) forfeit(a *account, n int) {
+	if n > a.held || n > b.used {
 		panic("batcher: more items released than held")
 	}
 	b.used -= n
-	return b.grant()
+	a.held -= n
 }
 
-// leave takes a waiter out of the line, or gives back what it was granted, and
-// returns those behind it that now fit.
-func (b *budget) leave(w *waiter) *waiter {
-	if w.granted {
-		return b.release(w.items)
+// leave takes a waiter out of a's line, or gives back what it was granted, and
+// returns those that are granted then.
+func (b *budget) leave(a *account, w *waiter) *waiter {
+	if w.granted > 0 {
+		return b.release(a, w.granted)
 	}
-	b.waiting.remove(&w.link)
+	b.remove(a, w)
+	b.place(a)
 	return b.grant()
 }
 
+// remove takes a waiter out of a's line, if it is still in it.
+func (b *budget) remove(a *account, w *waiter) {
+	if w.link.in != nil {
+		a.line.remove(&w.link)
+		b.waiting--
+	}
+}
+
+// place puts a among those who wait, or takes it away, after its line or what it holds
+// has changed.
+func (b *budget) place(a *account) {
+	if a.line.n == 0 || a.held == 0 || !b.shared {
+		if a.at > 0 {
+			heap.Remove(&b.over, a.at-1)
+		}
+		if a.line.n == 0 {
+			b.first.remove(&a.first)
+		} else if a.first.in == nil {
+			b.first.pushBack(&a.first)
+		}
+		return
+	}
+	b.first.remove(&a.first)
+	n := a.line.front.owner.items
+	a.need = n + int(math.Ceil(math.Sqrt(float64(a.held+n)*float64(b.capacity)/56)))
+	if a.at == 0 {
+		heap.Push(&b.over, a)
+	} else {
+		heap.Fix(&b.over, a.at-1)
+	}
+}
+
+// grant admits everybody who may come in now.
 func (b *budget) grant() (woken *waiter) {
 	var last *waiter
-	for b.waiting.front != nil {
-		w := b.waiting.front.owner
-		if w.items > b.capacity-b.used {
-			break
+	for {
+		a := b.nextGrant()
+		if a == nil {
+			return woken
 		}
-		b.waiting.remove(&w.link)
-		b.used += w.items
-		w.granted = true
+		w := b.give(a, a.line.front.owner.items)
 		if last == nil {
 			woken = w
 		} else {
@@ -78,25 +185,122 @@ func (b *budget) grant() (woken *waiter) {
 		}
 		last = w
 	}
+}
+
+// nextGrant returns whose first waiter may come in; nil: nobody's.
+func (b *budget) nextGrant() *account {
+	if b.first.front != nil {
+		if a := b.first.front.owner; b.fits(a, a.line.front.owner.items) {
+			return a
+		}
+		return nil
+	}
+	if len(b.over) > 0 && b.over[0].need <= b.capacity-b.used {
+		return b.over[0]
+	}
+	return nil
+}
+
+// newcomers tells whether anybody waits who holds nothing.
+func (b *budget) newcomers() bool { return b.shared && b.first.n > 0 }
+
+// grantPiece admits a piece of the first newcomer's request: a quarter of what is free, or
+// all but an eighth of the capacity if that is more. It returns those that are granted
+// then, nil if there is no newcomer or nothing is free.
+func (b *budget) grantPiece() *waiter {
+	if !b.newcomers() {
+		return nil
+	}
+	free := b.capacity - b.used
+	a := b.first.front.owner
+	n := min(a.line.front.owner.items, b.leaving(free, free-free/4))
+	if n == 0 {
+		return nil
+	}
+	w := b.give(a, n)
+	w.next = b.grant() // a newcomer less in the way of others
+	return w
+}
+
+// give takes n items for the first in a's line.
+func (b *budget) give(a *account, n int) *waiter {
+	w := a.line.front.owner
+	b.remove(a, w)
+	b.used += n
+	a.held += n
+	w.granted = n
+	b.place(a)
+	return w
+}
+
+// close empties all lines without granting anything and returns who stood in them.
+func (b *budget) close() (woken *waiter) {
+	empty := func(a *account) {
+		for a.line.front != nil {
+			w := a.line.back.owner
+			b.remove(a, w)
+			w.next = woken
+			woken = w
+		}
+		b.place(a)
+	}
+	for b.first.front != nil {
+		empty(b.first.front.owner)
+	}
+	for len(b.over) > 0 {
+		empty(b.over[0])
+	}
 	return woken
 }
 
-// close empties the line without granting anything and returns who stood in it.
-func (b *budget) close() (woken *waiter) {
-	for b.waiting.front != nil {
-		w := b.waiting.back.owner
-		b.waiting.remove(&w.link)
-		w.next = woken
-		woken = w
+// chainWaiters puts the chain that begins with b behind the one that begins with a.
+func chainWaiters(a, b *waiter) *waiter {
+	if a == nil {
+		return b
 	}
-	return woken
+	last := a
+	for last.next != nil {
+		last = last.next
+	}
+	last.next = b
+	return a
 }
 
 // wakeAll wakes a chain of waiters. Requires that Batcher.mu is not held.
 func wakeAll(w *waiter) {
 	for w != nil {
 		next := w.next
-		close(w.wake)
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
 		w = next
 	}
+}
+
+// overHeap implements heap.Interface, the smallest need first, and tells each account its
+// place.
+type overHeap []*account
+
+func (h overHeap) Len() int           { return len(h) }
+func (h overHeap) Less(i, j int) bool { return h[i].need < h[j].need }
+
+func (h overHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i+1, j+1
+}
+
+func (h *overHeap) Push(x any) {
+	a := x.(*account)
+	*h = append(*h, a)
+	a.at = len(*h)
+}
+
+func (h *overHeap) Pop() any {
+	last := len(*h) - 1
+	a := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	a.at = 0
+	return a
 }

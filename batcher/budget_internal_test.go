@@ -1,7 +1,9 @@
 package batcher
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,113 +11,311 @@ import (
 
 func woken(w *waiter) (items []int) {
 	for ; w != nil; w = w.next {
-		items = append(items, w.items)
+		items = append(items, w.granted)
 	}
 	return items
 }
 
+func newAccount() *account {
+	a := &account{}
+	a.first.owner = a
+	return a
+}
+
 func TestBudgetGrantsInOrder(t *testing.T) {
-	b := budget{capacity: 10}
-	require.True(t, b.take(10))
+	b, a := budget{capacity: 10}, newAccount()
+	require.True(t, b.take(a, 10))
 	for _, n := range []int{8, 1, 2} {
-		b.wait(n)
+		b.wait(a, n, nil)
 	}
-	require.Empty(t, woken(b.release(7)), "7 are free and 8 is first: nobody overtakes")
-	require.False(t, b.take(1), "not even who comes new")
-	require.Equal(t, []int{8, 1}, woken(b.release(2)))
-	require.Empty(t, woken(b.release(1)))
-	require.Equal(t, []int{2}, woken(b.release(1)))
+	require.Empty(t, woken(b.release(a, 7)), "7 are free and 8 is first: nobody overtakes")
+	require.False(t, b.take(a, 1), "not even who comes new")
+	require.Equal(t, []int{8, 1}, woken(b.release(a, 2)))
+	require.Empty(t, woken(b.release(a, 1)))
+	require.Equal(t, []int{2}, woken(b.release(a, 1)))
 	require.Equal(t, 10, b.used)
 }
 
 func TestBudgetWakesEveryWaiterThatFits(t *testing.T) {
-	b := budget{capacity: 1000}
-	require.True(t, b.take(1000))
+	b, a := budget{capacity: 1000}, newAccount()
+	require.True(t, b.take(a, 1000))
 	for range 1000 {
-		b.wait(1)
+		b.wait(a, 1, nil)
 	}
-	require.Len(t, woken(b.release(999)), 999)
+	require.Len(t, woken(b.release(a, 999)), 999)
 	require.Equal(t, 1000, b.used)
-	require.Equal(t, 1, b.waiting.n)
+	require.Equal(t, 1, b.waiting)
 }
 
 func TestBudgetWaiterThatLeavesLetsOthersIn(t *testing.T) {
-	b := budget{capacity: 10}
-	require.True(t, b.take(5))
-	large, small := b.wait(9), b.wait(4)
-	require.Equal(t, []int{4}, woken(b.leave(large)))
-	require.True(t, small.granted)
+	b, a := budget{capacity: 10}, newAccount()
+	require.True(t, b.take(a, 5))
+	large, small := b.wait(a, 9, nil), b.wait(a, 4, nil)
+	require.Equal(t, []int{4}, woken(b.leave(a, large)))
+	require.Equal(t, 4, small.granted)
 	require.Equal(t, 9, b.used)
-	require.Empty(t, woken(b.leave(small)), "a grant that is not used is given back")
+	require.Empty(t, woken(b.leave(a, small)), "a grant that is not used is given back")
 	require.Equal(t, 5, b.used)
 }
 
 func TestBudgetCloseGrantsNobody(t *testing.T) {
-	b := budget{capacity: 3}
-	require.True(t, b.take(3))
-	for _, n := range []int{1, 2, 3} {
-		b.wait(n)
+	for _, shared := range []bool{false, true} {
+		b, a := budget{capacity: 3, shared: shared, blocks: true}, newAccount()
+		holds, none := newAccount(), newAccount()
+		require.True(t, b.take(holds, 1))
+		require.True(t, b.take(a, 2))
+		one, two, three := b.wait(a, 1, nil), b.wait(holds, 2, nil), b.wait(none, 3, nil)
+		all := map[*waiter]bool{}
+		for w := b.close(); w != nil; w = w.next {
+			all[w] = true
+		}
+		require.Equal(t, map[*waiter]bool{one: true, two: true, three: true}, all)
+		require.Zero(t, one.granted+two.granted+three.granted)
+		require.Equal(t, 3, b.used)
+		require.Zero(t, b.waiting)
+		require.Empty(t, woken(b.release(a, 2)))
 	}
-	require.Equal(t, []int{1, 2, 3}, woken(b.close()))
-	require.Equal(t, 3, b.used)
-	require.Zero(t, b.waiting.n)
 }
 
-// The budget is checked against a slice of waiters and a sum.
+// At the default size: what is left after each of ten accounts that take all they can get,
+// one after the other, in requests of some size.
+func TestBudgetLeavesRoomForAnother(t *testing.T) {
+	for _, request := range []int{1, 10, 100, 512, 2000, 8192, 50000} {
+		b := budget{capacity: 98304, shared: true, blocks: true}
+		for n := range 10 {
+			a := newAccount()
+			for granted := true; granted; {
+				if b.take(a, request) {
+					continue
+				}
+				w := b.wait(a, request, nil)
+				b.grantPiece()
+				granted = w.granted > 0
+				if !granted {
+					b.leave(a, w)
+				}
+			}
+			free := b.capacity - b.used
+			require.Positive(t, a.held, "request %d, stuck %d", request, n)
+			require.LessOrEqual(t, a.held, 7*free, "request %d, stuck %d", request, n)
+			require.GreaterOrEqual(t, free, 100, "request %d, stuck %d", request, n)
+			if request == 1 && n == 0 {
+				require.Equal(t, 86016, a.held, "seven eighths")
+			}
+		}
+	}
+}
+
+func TestBudgetNewcomersComeFirstAndInPieces(t *testing.T) {
+	b := budget{capacity: 1000, shared: true, blocks: true}
+	stuck, other, newcomer, next := newAccount(), newAccount(), newAccount(), newAccount()
+	for b.take(stuck, 1) {
+		continue
+	}
+	require.Equal(t, 875, b.used)
+	require.True(t, b.take(other, 20))
+	over := b.wait(stuck, 1, nil)
+	require.Nil(t, b.grant(), "over its threshold")
+	require.True(t, b.take(other, 5), "and so passed")
+
+	large := b.wait(newcomer, 500, nil)
+	require.Nil(t, b.grant())
+	require.Equal(t, []int{25}, woken(b.grantPiece()), "a quarter of 100")
+	require.Equal(t, 25, large.granted)
+	last := b.wait(next, 39, nil)
+	require.Nil(t, b.grant(), "would leave less than half of 75")
+	require.False(t, b.take(other, 1), "nobody passes")
+	require.Equal(t, []int{39}, woken(b.release(other, 2)))
+	require.Equal(t, 39, last.granted)
+	require.Nil(t, b.grantPiece())
+
+	again := b.wait(newcomer, 475, nil)
+	require.Nil(t, b.grantPiece(), "no newcomer any more")
+	require.Nil(t, b.release(newcomer, 24))
+	require.Nil(t, b.release(newcomer, 1))
+	require.Equal(t, []int{15}, woken(b.grantPiece()), "until all has left")
+	require.Equal(t, 15, again.granted)
+	require.Equal(t, []int{1}, woken(b.release(stuck, 875)))
+	require.Equal(t, 1, over.granted)
+}
+
+func TestBudgetPieceOfAnEmptyOneLeavesAnEighth(t *testing.T) {
+	b := budget{capacity: 1000, shared: true, blocks: true}
+	b.wait(newAccount(), 900, nil)
+	require.Equal(t, []int{875}, woken(b.grantPiece()))
+}
+
+func TestBudgetWithoutWaitsAdmitsWhatFits(t *testing.T) {
+	b, a := budget{capacity: 100, shared: true}, newAccount()
+	require.True(t, b.take(a, 100), "no piece of it could be refused")
+	b.release(a, 100)
+	require.True(t, b.take(a, 80))
+	require.False(t, b.take(a, 10), "90 > 7 x 10")
+	require.True(t, b.take(newAccount(), 20))
+}
+
+// The budget is checked against a list of all waiters and sums, with one account and with
+// several.
 func TestBudgetIsExact(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
 	for range 200 {
-		b := budget{capacity: 1 + random.IntN(50)}
-		var held []int        // what was taken or granted
-		var waiting []*waiter // in order
-		used := func() (n int) {
-			for _, h := range held {
-				n += h
-			}
-			return n
-		}
-		grant := func(got *waiter) {
-			var want []int
-			for len(waiting) > 0 && used()+waiting[0].items <= b.capacity {
-				want = append(want, waiting[0].items)
-				held = append(held, waiting[0].items)
-				waiting = waiting[1:]
-			}
-			require.Equal(t, want, woken(got))
-		}
+		m := newBudgetModel(random)
 		for range 500 {
-			switch n := 1 + random.IntN(b.capacity); random.IntN(4) {
-			case 0, 1:
-				fits := len(waiting) == 0 && used()+n <= b.capacity
-				require.Equal(t, fits, b.take(n))
-				if fits {
-					held = append(held, n)
-				} else {
-					waiting = append(waiting, b.wait(n))
-				}
+			a := m.accounts[random.IntN(len(m.accounts))]
+			switch n := 1 + random.IntN(m.b.capacity); random.IntN(5) {
+			case 0, 1, 4:
+				m.arrive(t, a, n)
 			case 2:
-				if len(held) > 0 {
-					i := random.IntN(len(held))
-					n := held[i]
-					held = append(held[:i], held[i+1:]...)
-					grant(b.release(n))
+				if len(a.grants) > 0 {
+					i := random.IntN(len(a.grants))
+					n := a.grants[i]
+					a.grants = slices.Delete(a.grants, i, i+1)
+					got := m.b.release(a.account, n)
+					m.granted(t, got)
 				}
 			case 3:
-				if len(waiting) > 0 {
-					i := random.IntN(len(waiting))
-					w := waiting[i]
-					waiting = append(append([]*waiter(nil), waiting[:i]...), waiting[i+1:]...)
-					grant(b.leave(w))
+				if len(a.waiting) > 0 {
+					i := random.IntN(len(a.waiting))
+					w := a.waiting[i]
+					a.waiting = slices.Delete(a.waiting, i, i+1)
+					got := m.b.leave(a.account, w)
+					m.granted(t, got)
 				}
 			}
-			require.Equal(t, used(), b.used)
-			require.LessOrEqual(t, b.used, b.capacity)
-			require.Equal(t, len(waiting), b.waiting.n)
+			if random.IntN(4) == 0 {
+				m.piece(t)
+			}
+			m.check(t)
+		}
+	}
+}
+
+// budgetModel says what a budget may do, in the most simple way.
+type budgetModel struct {
+	b        budget
+	accounts []*accountModel
+}
+
+type accountModel struct {
+	*account
+	grants  []int     // what was taken or granted
+	waiting []*waiter // in order
+}
+
+func newBudgetModel(random *rand.Rand) *budgetModel {
+	m := &budgetModel{b: budget{capacity: 1 + random.IntN(50), blocks: true, shared: random.IntN(3) > 0}}
+	n := 1
+	if m.b.shared {
+		n += random.IntN(6)
+		m.b.capacity += random.IntN(2000)
+	}
+	for range n {
+		m.accounts = append(m.accounts, &accountModel{account: newAccount()})
+	}
+	return m
+}
+
+func (a *accountModel) held() (sum int) {
+	for _, n := range a.grants {
+		sum += n
+	}
+	return sum
+}
+
+func (m *budgetModel) free() int {
+	free := m.b.capacity
+	for _, a := range m.accounts {
+		free -= a.held()
+	}
+	return free
+}
+
+// may returns how many of n items a may have now, nobody else considered.
+func (m *budgetModel) may(a *accountModel, n int) int {
+	free, held := m.free(), a.held()
+	switch {
+	case !m.b.shared && n <= free, m.b.shared && held > 0 && n <= free && (held+n)*m.b.capacity <= 56*(free-n)*(free-n):
+		return n
+	case m.b.shared && held == 0:
+		if left := free - n; left >= free/2 || left >= 0 && left >= m.b.capacity/8 || n == 1 && free == 1 {
+			return n
+		}
+	}
+	return 0
+}
+
+// anybodyFirst tells whether a newcomer waits, whom nobody passes.
+func (m *budgetModel) anybodyFirst() bool {
+	return slices.ContainsFunc(m.accounts, func(a *accountModel) bool {
+		return len(a.waiting) > 0 && (a.held() == 0 || !m.b.shared)
+	})
+}
+
+func (m *budgetModel) arrive(t *testing.T, a *accountModel, n int) {
+	want := len(a.waiting) == 0 && !m.anybodyFirst() && m.may(a, n) == n
+	require.Equal(t, want, m.b.take(a.account, n), "%d of %d free, %d held, %d asked for", m.free(), m.b.capacity, a.held(), n)
+	if want {
+		a.grants = append(a.grants, n)
+		return
+	}
+	a.waiting = append(a.waiting, m.b.wait(a.account, n, nil))
+}
+
+// piece grants a piece, and checks that it went to a newcomer who was to wait.
+func (m *budgetModel) piece(t *testing.T) {
+	free := m.free()
+	w := m.b.grantPiece()
+	if w == nil {
+		require.True(t, free == 0 || !m.anybodyFirst() || !m.b.shared)
+		return
+	}
+	others := w.next
+	i := slices.IndexFunc(m.accounts, func(a *accountModel) bool { return len(a.waiting) > 0 && a.waiting[0] == w })
+	a := m.accounts[i]
+	require.Zero(t, a.held())
+	require.Equal(t, min(w.items, max(1, free/4, free-m.b.capacity/8)), w.granted)
+	a.waiting = a.waiting[1:]
+	a.grants = append(a.grants, w.granted)
+	m.granted(t, others)
+}
+
+// granted checks that everybody who was granted could be, in this order.
+func (m *budgetModel) granted(t *testing.T, got *waiter) {
+	for ; got != nil; got = got.next {
+		i := slices.IndexFunc(m.accounts, func(a *accountModel) bool { return len(a.waiting) > 0 && a.waiting[0] == got })
+		require.GreaterOrEqual(t, i, 0, "not the first of its account")
+		a := m.accounts[i]
+		if m.b.shared && a.held() > 0 {
+			require.False(t, m.anybodyFirst(), "a newcomer was passed")
+		}
+		require.Equal(t, m.may(a, got.items), got.granted, fmt.Sprint(m.free(), m.b.capacity))
+		require.Positive(t, got.granted)
+		a.waiting = a.waiting[1:]
+		a.grants = append(a.grants, got.granted)
+	}
+}
+
+// check compares the sums, and sees that nobody waits who could come in.
+func (m *budgetModel) check(t *testing.T) {
+	waiting := 0
+	for _, a := range m.accounts {
+		require.Equal(t, a.held(), a.account.held)
+		waiting += len(a.waiting)
+	}
+	require.Equal(t, m.b.capacity-m.free(), m.b.used)
+	require.LessOrEqual(t, m.b.used, m.b.capacity)
+	require.Equal(t, waiting, m.b.waiting)
+	first := m.b.first.front
+	for _, a := range m.accounts {
+		if len(a.waiting) > 0 && (first == nil || first.owner == a.account) {
+			require.Zero(t, m.may(a, a.waiting[0].items), "could come in")
 		}
 	}
 }
 
 func TestBudgetReleaseOfMoreThanIsHeldPanics(t *testing.T) {
-	b := budget{capacity: 3, used: 1}
-	require.PanicsWithValue(t, "batcher: more items released than held", func() { b.release(2) })
+	b, a, c := budget{capacity: 5}, newAccount(), newAccount()
+	require.True(t, b.take(a, 1))
+	require.True(t, b.take(c, 1))
+	require.PanicsWithValue(t, "batcher: more items released than held", func() { b.release(a, 2) })
 }

@@ -15,23 +15,24 @@
 // returns an error and keeps nothing. What was accepted is pending in an open batch, then
 // sealed in a closed batch that waits for an export slot, then in flight in an export
 // call, perhaps retrying, and ends as delivered, failed or dropped. Held is what is pending,
-// sealed, in flight or retrying. A partition is what the requests with the same values of
-// Settings.MetadataKeys share. A batch is sealed for a reason, its [Trigger]. With
+// sealed, in flight or retrying. A partition is what the items with the same values of
+// Settings.MetadataKeys and Settings.ResourceKeys share. A batch is sealed for a reason, its [Trigger]. With
 // Settings.WaitForResult the outcome of its items is what Consume returns; a request's
 // share of a batch is what the two have in common.
 //
 // # Life of a request
 //
-//  1. Consume counts the items and reads the caller's context, without any lock.
-//  2. If an open batch has room and is not filled by it, the request joins that batch, and
-//     that is all. Otherwise admit takes the items from the budget. If they do not fit, the
-//     caller waits in line or is refused.
+//  1. Consume counts the items and reads the caller's context, without any lock. A request
+//     with resources of several partitions is divided (partsOf), and each part goes its way.
+//  2. If an open batch has room and is not filled by it, or one waits for a slot, the request
+//     joins that batch, and that is all. Otherwise admit takes the items from the budget. If
+//     they do not fit, the caller waits in line (enterLate) or is refused.
 //  3. accept, in the same critical section, moves the request's resources to the open
 //     batch of its partition: one pointer each, no item is touched. If the batch would
 //     overflow, fill cuts the request outside the lock.
 //  4. seal closes the batch when it is full, at a tick of its partition's grid, or for
 //     another [Trigger], and puts it into the partition's line.
-//  5. dispatch gives a free slot to the first batch of a line; launch starts the export.
+//  5. dispatch gives a free slot to the first batch of a line; carryOut starts the export.
 //  6. exportOne calls the next consumer. judge decides what follows. settle counts the
 //     outcome, gives the items back to the budget, admits who waited for them, and goes on
 //     with the next sealed batch; or the batch waits to be sent again (retryLater), or goes
@@ -42,19 +43,23 @@
 // # Files
 //
 //	batcher.go    Batcher: New, Start, Consume, and how items get into batches
-//	pieces.go     requests that must be cut, because of a batch's size or of the budget
+//	late.go       requests, pieces and parts that wait for room
+//	pieces.go     requests that must be cut to fit into batches
+//	resources.go  requests with resources of several partitions
 //	shutdown.go   the stages of Shutdown
 //	schedule.go   the scheduling goroutine: ticks, and when to send again
 //	flush.go      from sealed to the next consumer: slots and export calls
+//	ready.go      who may have the next slot; which open batch is the fullest
 //	settle.go     what becomes of a batch when its export has ended
 //	retry.go      what failed and is sent again as it is
 //	isolation.go  what was refused for good and is sent again in parts
 //	status.go     what gRPC statuses in errors say: whose fault, when to come back
 //	join.go       one error of several outcomes; whose data is in it
 //	outcome.go    callers that wait: their shares, answers and withdrawals
-//	budget.go     exact admission, first come first served
+//	budget.go     exact admission, first come first served, fair among partitions
 //	ticker.go     many instants, the earliest first, and one timer: grids, retries
-//	partition.go  identity, lookup, the limit of live partitions
+//	key.go        the identity of a partition, and what downstream sees of it
+//	partition.go  lookup, the limit of live partitions
 //	pending.go    a batch and a partition's line, as plain data
 //	splitter.go   one forward pass that cuts any signal
 //	signal.go     what a signal must tell; traces.go, logs.go, metrics.go tell it
@@ -69,7 +74,7 @@
 //	goroutine   started by  woken by             ends
 //	callers     the user                         with Consume
 //	schedule    Start       its two timers       Shutdown closes stop
-//	export      launch      (runs from launch)   when no sealed batch is left for its slot
+//	export      carryOut    (runs from there)    when no sealed batch is left for its slot
 //
 // One timer is for the ticks of all partitions, the other for all retries.
 //
@@ -85,6 +90,8 @@
 //	accepted = delivered + failed + dropped + pending + sealed + in flight + retrying, at any instant
 //	0 < items of a batch <= SendBatchMaxSize, if that is set
 //	exports under way <= MaxConcurrentExports, and per partition its own limit
+//	held of a partition <= 7 x what was free when it was last admitted, if there are keys,
+//	  but for one that held nothing
 //	sealed - accepted <= Timeout for every item, but for a late wake-up
 //	batches of a partition begin their exports in the order in which they were sealed, and
 //	with one export per partition nothing overtakes a batch that is sent again
@@ -111,6 +118,13 @@
 //
 // Answers are given after b.mu is released, and Shutdown may be over before. A caller that
 // is woken by that looks for its answer under the lock (known).
+//
+// A sealed batch takes what comes next while it waits for its first slot and nothing is open
+// behind it (line.last). So its items were accepted before or after it was sealed, and in
+// order.
+//
+// Who waits for room holds neither budget nor anything else that others wait for. The parts
+// of one request wait side by side with one channel; each is placed as it is granted.
 //
 // A partition with keys exists while it holds anything or ticks. Retiring it under the
 // limit of live partitions seals it but does not forget it while it has a sealed batch, an

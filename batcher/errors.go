@@ -101,26 +101,36 @@ func failedCause(ctx context.Context, err error) FailedCause {
 
 func isPermanent(err error) bool { return consumererror.IsPermanent(err) }
 
-// refusal is one refused request, or the refused rest of one.
-type refusal struct {
+// refusal is what was refused of a request, and why.
+type refusal[T any] struct {
 	cause RefusedCause
 	err   error
 	ended error // the error of the caller's context, if that is the cause
+	// rest is what was not accepted of a request that has been taken apart. If it has not,
+	// all of it is where it was.
+	rest  T
+	apart bool
 }
 
 // canceled is the refusal of a caller whose context has ended.
-func canceled(ended error, items int) *refusal {
-	return &refusal{RefusedCanceled, fmt.Errorf("request of %d items refused: %w", items, ended), ended}
+func canceled[T any](ended error, items int) *refusal[T] {
+	return &refusal[T]{cause: RefusedCanceled, err: fmt.Errorf("request of %d items refused: %w", items, ended), ended: ended}
 }
 
-// overflow is the refusal of a request for which there is no room now.
-func overflow(items, held, capacity int) *refusal {
-	return &refusal{cause: RefusedOverflow, err: fmt.Errorf("%w: %d of %d items are held, %d more do not fit", ErrOverflow, held, capacity, items)}
+// overflow is the refusal of a request for which there is no room now. Its partition holds
+// that much.
+func overflow[T any](items, held int, b *budget) *refusal[T] {
+	err := fmt.Errorf("%w: %d of %d items are held, %d more do not fit", ErrOverflow, b.used, b.capacity, items)
+	if items <= b.capacity-b.used {
+		err = fmt.Errorf("%w: %d of %d items are held, %d of them of this partition; %d more would leave too little to others",
+			ErrOverflow, b.used, b.capacity, held, items)
+	}
+	return &refusal[T]{cause: RefusedOverflow, err: err}
 }
 
 // tooLarge is the refusal of a request for which there will never be room.
-func tooLarge(items, capacity int) *refusal {
-	return &refusal{cause: RefusedTooLarge, err: consumererror.NewPermanent(
+func tooLarge[T any](items, capacity int) *refusal[T] {
+	return &refusal[T]{cause: RefusedTooLarge, err: consumererror.NewPermanent(
 		fmt.Errorf("%w: %d items exceed %d and block_on_overflow is off", ErrTooLarge, items, capacity))}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -16,26 +17,30 @@ import (
 // Which refusal is worth a later try, and what it says.
 func TestRefusalsAndTheirMarks(t *testing.T) {
 	for _, c := range []struct {
-		refusal   *refusal
+		refusal   *refusal[plog.Logs]
 		cause     string
 		permanent bool
 		is        error
 		text      string
 	}{
 		{
-			overflow(10, 95, 100), "overflow", false, ErrOverflow,
+			overflow[plog.Logs](10, 95, &budget{used: 95, capacity: 100}), "overflow", false, ErrOverflow,
 			"queue_size reached: 95 of 100 items are held, 10 more do not fit",
 		},
 		{
-			tooLarge(200000, 98304), "too_large", true, ErrTooLarge,
+			overflow[plog.Logs](10, 80, &budget{used: 85, capacity: 100}), "overflow", false, ErrOverflow,
+			"queue_size reached: 85 of 100 items are held, 80 of them of this partition; 10 more would leave too little to others",
+		},
+		{
+			tooLarge[plog.Logs](200000, 98304), "too_large", true, ErrTooLarge,
 			"Permanent error: request larger than queue_size: 200000 items exceed 98304 and block_on_overflow is off",
 		},
 		{
-			canceled(context.DeadlineExceeded, 3), "canceled", false, context.DeadlineExceeded,
+			canceled[plog.Logs](context.DeadlineExceeded, 3), "canceled", false, context.DeadlineExceeded,
 			"request of 3 items refused: context deadline exceeded",
 		},
-		{&refusal{cause: RefusedShutdown, err: ErrShutdown}, "shutdown", false, ErrShutdown, "shutting down"},
-		{&refusal{cause: RefusedShutdown, err: ErrNotStarted}, "shutdown", false, ErrNotStarted, "not started"},
+		{&refusal[plog.Logs]{cause: RefusedShutdown, err: ErrShutdown}, "shutdown", false, ErrShutdown, "shutting down"},
+		{&refusal[plog.Logs]{cause: RefusedShutdown, err: ErrNotStarted}, "shutdown", false, ErrNotStarted, "not started"},
 	} {
 		require.Equal(t, c.cause, c.refusal.cause.String())
 		require.Equal(t, c.permanent, consumererror.IsPermanent(c.refusal.err))

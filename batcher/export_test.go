@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 )
 
@@ -26,30 +27,26 @@ func (b *Batcher[T]) Partitions() int {
 func (b *Batcher[T]) MostShares() (most int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for l := b.pending.front; l != nil; l = l.next {
-		most = max(most, len(l.owner.open.shares))
+	for l := b.live.front; l != nil; l = l.next {
+		if l.owner.open != nil {
+			most = max(most, len(l.owner.open.shares))
+		}
 	}
 	return most
 }
 
-// AppendKey gives the fuzzer the identity of a partition.
-var AppendKey = appendKey
+// The fuzzer needs the identity of a partition.
+var (
+	AppendKey         = appendKey
+	AppendResourceKey = appendResourceKey
+	PartitionContext  = partitionContext
+)
 
 // Check compares all that the engine keeps twice. It holds between any two steps.
 func (b *Batcher[T]) Check() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var pending, sealed, inFlight, live, open, retrying, eager int
-	ready := map[*partition[T]]bool{}
-	for _, l := range []*list[partition[T]]{&b.idle, &b.busy} {
-		for e := l.front; e != nil; e = e.next {
-			p := e.owner
-			ready[p] = true
-			if !b.mayLeave(p) || (p.inFlight == 0) != (l == &b.idle) {
-				return fmt.Errorf("partition %q must not be on this list of ready ones", p.key)
-			}
-		}
-	}
+	var pending, sealed, inFlight, live, retrying, ready, held, waiting int
 	all := maps.Values(b.partitions)
 	if b.only != nil {
 		all = slices.Values([]*partition[T]{b.only})
@@ -70,12 +67,26 @@ func (b *Batcher[T]) Check() error {
 				sealed += bt.piece.behind()
 			}
 		}
-		if b.mayFlush(p) {
-			eager++
-			if p.eager.in != &b.eager {
-				return fmt.Errorf("partition %q could be flushed and is not on the list", p.key)
-			}
+		_, flush := b.mayFlush(p)
+		switch in := p.ready.in; {
+		case (flush || b.mayLeave(p)) && in == nil:
+			return fmt.Errorf("partition %q could leave and is not ready", p.key)
+		case in == nil:
+		case in != b.ready.lists[p.inFlight]:
+			return fmt.Errorf("partition %q is ready with %d exports and elsewhere", p.key, p.inFlight)
+		case p.line.front != nil && !b.mayLeave(p), p.line.front == nil && !b.mayBePressed(p):
+			return fmt.Errorf("partition %q is ready and cannot leave", p.key)
+		default:
+			ready++
 		}
+		switch in := p.fullest.in; {
+		case (in != nil) != (b.budget.shared && b.set.BlockOnOverflow && b.mayBePressed(p)):
+			return fmt.Errorf("partition %q could be pressed: %v, can be found: %v", p.key, b.mayBePressed(p), in != nil)
+		case in != nil && in != &b.fullest.lists[bits.Len(uint(p.open.items))]:
+			return fmt.Errorf("partition %q is not where its %d items belong", p.key, p.open.items)
+		}
+		held += p.account.held
+		waiting += p.account.line.n
 		if p.open != nil {
 			var none T
 			for _, s := range p.open.shares {
@@ -83,25 +94,21 @@ func (b *Batcher[T]) Check() error {
 					return errors.New("the data of a share that was withdrawn is kept")
 				}
 			}
-			open++
 		}
 		if alive := p.open != nil || p.grid.armed(); alive {
 			live++
-		}
-		if b.mayLeave(p) && !ready[p] {
-			return fmt.Errorf("partition %q could leave and is not on a list", p.key)
 		}
 		if p.inFlight > b.perPartition {
 			return fmt.Errorf("partition %q has %d exports under way", p.key, p.inFlight)
 		}
 	}
-	waiting := 0 // items that wait for a retry
+	again := 0 // items that wait for a retry
 	if b.retries != nil {
 		if len(b.retries.heap) != retrying {
 			return fmt.Errorf("%d batches wait for a retry, %d counted", len(b.retries.heap), retrying)
 		}
 		for _, g := range b.retries.heap {
-			waiting += g.owner.items
+			again += g.owner.items
 			if g.owner.piece != nil {
 				sealed += g.owner.piece.behind()
 			}
@@ -117,18 +124,20 @@ func (b *Batcher[T]) Check() error {
 			b.budget.used, b.budget.capacity, pending, s.Sealed, s.InFlight, s.Retrying)
 	case s.Sealed < int64(sealed) || s.Sealed > int64(sealed) && inFlight == 0: // pieces behind one in flight are not seen here
 		return fmt.Errorf("%d items in lines, %d counted as sealed", sealed, s.Sealed)
-	case s.Retrying != int64(waiting):
-		return fmt.Errorf("%d items wait for a retry, %d counted", waiting, s.Retrying)
-	case eager != b.eager.n || eager > 0 && b.exports < b.set.MaxConcurrentExports && b.state == stateRunning:
-		return fmt.Errorf("%d partitions could be flushed, %d on the list, %d slots taken", eager, b.eager.n, b.exports)
+	case s.Retrying != int64(again):
+		return fmt.Errorf("%d items wait for a retry, %d counted", again, s.Retrying)
+	case held != b.budget.used || waiting != b.budget.waiting:
+		return fmt.Errorf("%d held by partitions, %d used; %d callers in lines, %d counted", held, b.budget.used, waiting, b.budget.waiting)
 	case s.Accepted != accepted:
 		return fmt.Errorf("%d items accepted, %d accounted for", s.Accepted, accepted)
 	case b.exports != inFlight || b.exports > b.set.MaxConcurrentExports:
 		return fmt.Errorf("%d slots taken, %d exports under way", b.exports, inFlight)
-	case live != b.live.n || open != b.pending.n || b.only == nil && limit > 0 && live > limit:
-		return fmt.Errorf("%d alive, %d on the list; %d open, %d on the list", live, b.live.n, open, b.pending.n)
-	case b.exports < b.set.MaxConcurrentExports && len(ready) > 0 && b.state <= stateDraining:
-		return fmt.Errorf("%d partitions are ready and %d slots taken", len(ready), b.exports)
+	case live != b.live.n || b.only == nil && limit > 0 && live > limit:
+		return fmt.Errorf("%d alive, %d on the list", live, b.live.n)
+	case ready != b.ready.n:
+		return fmt.Errorf("%d partitions are ready, %d counted", ready, b.ready.n)
+	case b.exports < b.set.MaxConcurrentExports && b.ready.next(b.fewer()) != nil && b.state <= stateDraining:
+		return fmt.Errorf("%q is ready and %d slots taken", b.ready.next(b.fewer()).key, b.exports)
 	}
 	return nil
 }

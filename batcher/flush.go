@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"context"
+	"math"
 	"runtime/pprof"
 	"time"
 
@@ -10,22 +11,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// queue puts p on the lists of those that may take an export slot, for their first
-// sealed batch or for what is pending, or takes it off. It is to be called when what
-// mayLeave and mayFlush look at has changed. Requires b.mu held.
+// queue puts p where dispatch finds it, or takes it away. It is to be called when what
+// mayLeave, mayFlush and mayBePressed look at has changed. Requires b.mu held.
 func (b *Batcher[T]) queue(p *partition[T]) {
-	var ready, eager *list[partition[T]]
-	if b.mayLeave(p) {
-		ready = &b.busy
-		if p.inFlight == 0 {
-			ready = &b.idle
-		}
+	_, flush := b.mayFlush(p)
+	b.ready.put(p, flush || b.mayLeave(p))
+	if b.budget.shared && b.set.BlockOnOverflow {
+		b.fullest.put(p, b.mayBePressed(p))
 	}
-	if b.mayFlush(p) {
-		eager = &b.eager
-	}
-	p.ready.moveTo(ready)
-	p.eager.moveTo(eager)
 }
 
 // mayLeave tells whether the first sealed batch of p may take a slot: it must be
@@ -39,92 +32,112 @@ func (b *Batcher[T]) mayExport(p *partition[T]) bool {
 	return p.inFlight < b.perPartition && (p.retrying == 0 || !b.ordered)
 }
 
-// mayFlush tells whether the open batch of p is to leave as soon as a slot is free,
-// without any other reason. Requires b.mu held.
-func (b *Batcher[T]) mayFlush(p *partition[T]) bool {
+// mayFlush tells whether the open batch of p is to leave as soon as a slot is free, and
+// why. Requires b.mu held.
+func (b *Batcher[T]) mayFlush(p *partition[T]) (Trigger, bool) {
 	switch {
 	case p.open == nil || p.line.front != nil:
-		return false
+		return 0, false
 	case b.set.FlushWhenIdle && p.quiet():
-		return true
+		return TriggerIdle, true
+	case !b.mayExport(p):
+		return 0, false
+	case b.set.Timeout == 0:
+		return TriggerIdle, true
 	}
-	return b.set.Timeout == 0 && b.mayExport(p)
+	return TriggerPressure, p.account.line.n > 0
 }
 
-// dispatch gives free export slots to sealed batches: round the partitions, those
-// with nothing in flight first. When none is sealed, one that is pending may be. It
-// returns the batches to launch, chained, once b.mu is free. Requires b.mu held.
-func (b *Batcher[T]) dispatch() (run *batch[T]) {
+// mayBePressed tells whether the open batch of p could leave at once to make room for
+// others. Requires b.mu held.
+func (b *Batcher[T]) mayBePressed(p *partition[T]) bool {
+	return p.open != nil && p.line.front == nil && b.mayExport(p)
+}
+
+// work is what is to be done once b.mu is free, see carryOut.
+type work[T any] struct {
+	run   *batch[T] // chain of batches to export; each has its slot
+	woken *waiter   // chain of callers that were admitted
+}
+
+// dispatch gives free export slots to partitions that are ready. When none is, and a
+// newcomer waits for the budget, the fullest open batch leaves. When there is none either,
+// what is held is stuck, or waits for what is: a piece of the newcomer's request is
+// admitted, if no more fits. It is to be called when anything of that has changed.
+// Requires b.mu held.
+func (b *Batcher[T]) dispatch() (w work[T]) {
 	if b.state > stateDraining {
-		return nil
+		return w
 	}
 	var last *batch[T]
 	for b.exports < b.set.MaxConcurrentExports {
-		from := &b.idle
-		if from.front == nil {
-			from = &b.busy
-		}
-		if from.front == nil {
-			if b.sealEarly() {
-				continue
-			}
+		bt := b.nextBatch()
+		if bt == nil {
+			w.woken = b.budget.grantPiece() // one: it wants a slot, too
 			break
 		}
-		p := from.front.owner
-		from.remove(&p.ready)
-		bt := p.line.pop()
-		p.inFlight++
+		bt.partition.inFlight++
 		b.exports++
 		b.stats.Sealed -= int64(bt.items)
 		b.stats.InFlight += int64(bt.items)
-		b.queue(p)
+		b.queue(bt.partition)
 		if last == nil {
-			run = bt
+			w.run = bt
 		} else {
 			last.next = bt
 		}
 		last = bt
 	}
-	return run
+	return w
 }
 
-// sealEarly seals one pending batch before its time, because an export slot is free
-// and its partition flushes then, or a caller waits for the budget (the fullest). It
-// tells whether it found one. Requires b.mu held.
-func (b *Batcher[T]) sealEarly() bool {
-	if b.eager.front != nil {
-		b.seal(b.eager.front.owner, TriggerIdle, time.Now())
-		return true
-	}
-	if b.budget.waiting.n == 0 {
-		return false
-	}
-	var best *partition[T]
-	for l := b.pending.front; l != nil; l = l.next {
-		p := l.owner
-		if !b.mayExport(p) || p.line.front != nil {
-			continue // sealing would not bring it downstream any sooner
+// nextBatch takes the batch that is to have the next slot out of its line, or returns nil.
+// Requires b.mu held, and a free slot.
+func (b *Batcher[T]) nextBatch() *batch[T] {
+	fewer := b.fewer()
+	for p := b.ready.next(fewer); p != nil; p = b.ready.next(fewer) {
+		if p.line.front != nil {
+			return p.line.pop()
 		}
-		if best == nil || p.open.items > best.open.items {
-			best = p
+		if trigger, flush := b.mayFlush(p); flush {
+			b.seal(p, trigger, time.Now())
+			return p.line.pop()
 		}
+		b.queue(p) // whoever waited for it to leave has come in
 	}
-	if best == nil {
-		return false
+	if !b.budget.newcomers() {
+		return nil
 	}
-	b.seal(best, TriggerPressure, time.Now())
-	return true
+	p := b.fullest.next(fewer)
+	if p == nil {
+		return nil
+	}
+	b.seal(p, TriggerPressure, time.Now())
+	return p.line.pop()
 }
 
-// launch starts an export goroutine for each batch of the chain. Each has its slot
-// already, so that there are never more than MaxConcurrentExports of them. Requires
-// that b.mu is not held.
-func (b *Batcher[T]) launch(run *batch[T]) {
-	for run != nil {
-		next := run.next
-		run.next = nil
-		go b.export(run)
-		run = next
+// fewer returns how many exports a partition must have fewer of under way to get one
+// more: where partitions share the slots, as many as there are slots free. So there is
+// always one left for a partition that has none: k stuck ones of ten slots take 5, then 3,
+// then 1. Nobody new comes while shutting down. (A dynamic threshold, as in budget.)
+// Requires b.mu held.
+func (b *Batcher[T]) fewer() int {
+	if b.sharesSlots && b.state == stateRunning {
+		return b.set.MaxConcurrentExports - b.exports
+	}
+	return math.MaxInt
+}
+
+// carryOut wakes callers and starts an export goroutine for each batch. Each has its slot
+// already, so that there are never more than MaxConcurrentExports of them. Requires that
+// b.mu is not held.
+func (b *Batcher[T]) carryOut(w work[T]) {
+	wakeAll(w.woken)
+	for bt := w.run; bt != nil; {
+		next := bt.next
+		bt.next = nil
+		go b.export(bt)
+		bt = next
 	}
 }
 
@@ -165,9 +178,9 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 		switch {
 		case more == nil:
 		case !returned:
-			b.launch(more) // this goroutine ends here
+			b.carryOut(work[T]{run: more}) // this goroutine ends here
 		default:
-			b.launch(more.next)
+			b.carryOut(work[T]{run: more.next})
 			more.next = nil
 		}
 	}()
@@ -232,10 +245,10 @@ func (b *Batcher[T]) exportContext(bt *batch[T]) (context.Context, func(error)) 
 	}
 }
 
-// release gives items back to the budget and returns the callers to wake once b.mu is
+// release gives items of p back to the budget and returns the callers to wake once b.mu is
 // free. Requires b.mu held.
-func (b *Batcher[T]) release(items int) *waiter {
-	woken := b.budget.release(items)
+func (b *Batcher[T]) release(p *partition[T], items int) *waiter {
+	woken := b.budget.release(&p.account, items)
 	b.noteDrained()
 	return woken
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/xpdata/pref"
 )
@@ -46,6 +47,17 @@ func (logs) FailedPart(err error) (plog.Logs, bool) {
 func (logs) Ref(ld plog.Logs) { pref.RefLogs(ld) }
 
 func (logs) Unref(ld plog.Logs) { pref.UnrefLogs(ld) }
+
+func (logs) Resource(ld plog.Logs, entry int) pcommon.Resource {
+	return ld.ResourceLogs().At(entry).Resource()
+}
+
+func (logs) Distribute(ld plog.Logs, to func(pcommon.Resource, int) plog.Logs) {
+	ld.ResourceLogs().RemoveIf(func(r plog.ResourceLogs) bool {
+		r.MoveTo(to(r.Resource(), resourceLogsLevel.items(r)).ResourceLogs().AppendEmpty())
+		return true
+	})
+}
 
 func (logs) ItemsAt(ld plog.Logs, resource int) int {
 	return resourceLogsLevel.items(ld.ResourceLogs().At(resource))

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/xpdata/pref"
 )
@@ -46,6 +47,17 @@ func (metrics) FailedPart(err error) (pmetric.Metrics, bool) {
 func (metrics) Ref(md pmetric.Metrics) { pref.RefMetrics(md) }
 
 func (metrics) Unref(md pmetric.Metrics) { pref.UnrefMetrics(md) }
+
+func (metrics) Resource(md pmetric.Metrics, entry int) pcommon.Resource {
+	return md.ResourceMetrics().At(entry).Resource()
+}
+
+func (metrics) Distribute(md pmetric.Metrics, to func(pcommon.Resource, int) pmetric.Metrics) {
+	md.ResourceMetrics().RemoveIf(func(r pmetric.ResourceMetrics) bool {
+		r.MoveTo(to(r.Resource(), resourceMetricsLevel.items(r)).ResourceMetrics().AppendEmpty())
+		return true
+	})
+}
 
 func (metrics) ItemsAt(md pmetric.Metrics, resource int) int {
 	return resourceMetricsLevel.items(md.ResourceMetrics().At(resource))

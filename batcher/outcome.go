@@ -130,41 +130,39 @@ func (b *Batcher[T]) known(at place[T]) error {
 // What is sealed travels on.
 func (b *Batcher[T]) leave(ctx context.Context, w *waits[T]) error {
 	items, withdrawn := 0, 0
-	var taken []T
+	var end ending[T]
 	b.mu.Lock()
 	for at := range w.all {
 		s := &at.batch.shares[at.share]
 		items += s.items
 		if at.batch.partition.open == at.batch {
 			withdrawn += s.items
-			taken = append(taken, s.data)
-			b.withdraw(at.batch, s)
+			b.withdraw(at.batch, s, &end)
 		}
 	}
-	woken := b.release(withdrawn)
-	run := b.dispatch()
+	b.noteDrained()
+	todo := b.dispatch()
 	b.mu.Unlock()
-	wakeAll(woken)
-	b.launch(run)
-	for _, data := range taken {
-		b.signal.Unref(data)
-	}
+	b.finish(end)
+	b.carryOut(todo)
 	return fmt.Errorf("no outcome of %d items, %d of them withdrawn: %w", items, withdrawn, ctx.Err())
 }
 
-// withdraw takes a share out of an open batch. Its items are still to be given back to
-// the budget. Requires b.mu held.
-func (b *Batcher[T]) withdraw(bt *batch[T], s *share[T]) {
+// withdraw takes a share out of an open batch. Requires b.mu held.
+func (b *Batcher[T]) withdraw(bt *batch[T], s *share[T], end *ending[T]) {
+	p := bt.partition
+	end.woken = chainWaiters(end.woken, b.budget.release(&p.account, s.items))
+	end.unused = append(end.unused, s.data)
 	b.stats.Dropped[DroppedCanceled] += int64(s.items)
 	bt.items -= s.items
 	if s.link > 0 {
 		bt.links[s.link-1].SpanContext = trace.SpanContext{} // a span without identity is no link
 	}
 	*s = share[T]{}
-	switch p := bt.partition; {
+	b.fullest.update(p)
+	switch {
 	case bt.items == 0:
 		p.open = nil
-		b.pending.remove(&p.pending)
 		b.rest(p)
 		b.queue(p)
 	case len(bt.shares) >= b.set.SendBatchSize:

@@ -2,10 +2,7 @@ package batcher
 
 import (
 	"context"
-	"encoding/binary"
 	"time"
-
-	"go.opentelemetry.io/collector/client"
 )
 
 // partition is what the requests with the same values of the metadata keys share.
@@ -17,6 +14,7 @@ type partition[T any] struct {
 	// with the partition's metadata and the profiler labels. Nothing of any caller.
 	ctx context.Context
 
+	account  account   // what is held, and who waits for room
 	open     *batch[T] // what is pending; nil: nothing
 	line     line[T]   // what is sealed
 	inFlight int       // exports under way
@@ -29,20 +27,20 @@ type partition[T any] struct {
 	grid grid[partition[T]]
 
 	// live orders the partitions with something pending or ticks armed by their last
-	// request; pending those with something pending by their oldest item; ready those
-	// whose first sealed batch may leave; eager those whose open batch may.
-	live, pending, ready, eager link[partition[T]]
+	// request; ready and fullest are about what may leave, see there.
+	live, ready, fullest link[partition[T]]
 }
 
 func newPartition[T any](ctx context.Context, key string) *partition[T] {
 	p := &partition[T]{key: key, ctx: ctx}
-	p.live.owner, p.pending.owner, p.ready.owner, p.eager.owner, p.grid.owner = p, p, p, p, p
+	p.live.owner, p.ready.owner, p.fullest.owner, p.grid.owner = p, p, p, p
+	p.account.first.owner = &p.account
 	return p
 }
 
 // holds tells whether anything is left of the partition but its name.
 func (p *partition[T]) holds() bool {
-	return p.open != nil || !p.quiet() || p.grid.armed()
+	return p.account.held > 0 || p.account.line.n > 0 || p.grid.armed()
 }
 
 // quiet tells whether nothing of the partition is on its way.
@@ -57,46 +55,17 @@ func (p *partition[T]) openItems() int {
 	return p.open.items
 }
 
-// appendKey appends the identity of a request under the metadata keys: for each key
-// one more than the number of its values, and each value behind its length, so that
-// no two different lists of values look the same. An unset key is a 0.
-func appendKey(to []byte, keys []string, md client.Metadata) []byte {
-	for _, key := range keys {
-		values := md.Get(key)
-		if values == nil {
-			to = append(to, 0)
-			continue
-		}
-		to = binary.AppendUvarint(to, uint64(len(values))+1)
-		for _, v := range values {
-			to = binary.AppendUvarint(to, uint64(len(v)))
-			to = append(to, v...)
-		}
-	}
-	return to
-}
-
-// partitionContext is base with exactly the metadata that identifies the partition.
-func partitionContext(base context.Context, keys []string, md client.Metadata) context.Context {
-	own := make(map[string][]string, len(keys))
-	for _, key := range keys {
-		if values := md.Get(key); values != nil {
-			own[key] = values
-		}
-	}
-	return client.NewContext(base, client.Info{Metadata: client.NewMetadata(own)})
-}
-
 // partitionOf finds the partition of a request, or makes it. Requires b.mu held.
-func (b *Batcher[T]) partitionOf(c *caller[T], key []byte) *partition[T] {
+func (b *Batcher[T]) partitionOf(key []byte) *partition[T] {
 	if b.only != nil {
 		return b.only
 	}
 	if p := b.partitions[string(key)]; p != nil {
 		return p
 	}
-	p := newPartition[T](partitionContext(b.base, b.set.MetadataKeys, c.md), string(key))
-	b.partitions[p.key] = p
+	own := string(key)
+	p := newPartition[T](partitionContext(b.base, own, b.set.MetadataKeys, b.set.ResourceKeys), own)
+	b.partitions[own] = p
 	return p
 }
 

@@ -164,6 +164,18 @@ func (l *line[T]) insert(b, first, last *batch[T]) {
 	}
 }
 
+// last returns the last batch if what is accepted now may still join it; nil otherwise. It
+// may while it waits for the first time, and nothing is open that would be overtaken. So
+// what comes while downstream is slow does not end up in a batch for each tick, and slots
+// that go round are not spent on fragments.
+func (l *line[T]) last() *batch[T] {
+	b := l.back
+	if b == nil || b.filling || b.ready || b.attempts > 0 || b.piece != nil {
+		return nil
+	}
+	return b
+}
+
 func (l *line[T]) pop() *batch[T] {
 	b := l.front
 	l.front, b.next = b.next, nil

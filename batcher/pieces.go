@@ -1,16 +1,11 @@
 package batcher
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 )
-
-// mostAtOnce bounds the batches that a request larger than the budget puts into the
-// line in one critical section.
-const mostAtOnce = 256
 
 // nearlyFull tells whether a batch is so full that sealing it beats cutting the next
 // request in two.
@@ -74,11 +69,21 @@ func (b *Batcher[T]) undo(run chain[T], dst T) {
 }
 
 // partly counts a refusal and returns its error, in which the sender finds the items
-// that were not accepted. Where callers wait, it is also about those that were: unless
-// they are delivered, or refused for good, the sender must repeat everything.
-func (b *Batcher[T]) partly(ctx context.Context, c *caller[T], r *refusal, items int, rest T) error {
-	refused := b.signal.Items(rest)
-	err := b.refuse(r, refused)
+// that were not accepted, if the request was taken apart. Where callers wait, it is also
+// about those that were accepted: unless they are delivered, or refused for good, the
+// sender must repeat everything.
+func (b *Batcher[T]) partly(ctx context.Context, c *caller[T], r *refusal[T], items int) error {
+	if !r.apart {
+		return b.refuse(r, items)
+	}
+	refused := b.signal.Items(r.rest)
+	r.err = b.refuse(r, refused)
+	return b.notAccepted(ctx, c, r, refused, items)
+}
+
+// notAccepted is partly for a refusal that is counted already.
+func (b *Batcher[T]) notAccepted(ctx context.Context, c *caller[T], r *refusal[T], refused, items int) error {
+	err := r.err
 	if r.ended != nil {
 		err = r.ended // the other words are about a piece
 	}
@@ -90,7 +95,7 @@ func (b *Batcher[T]) partly(ctx context.Context, c *caller[T], r *refusal, items
 	default:
 		return errors.Join(err, withoutData(outcome))
 	}
-	return b.signal.Partial(err, rest)
+	return b.signal.Partial(err, r.rest)
 }
 
 // fill cuts a request that does not fit into the open batch of p: one piece fills
@@ -101,7 +106,7 @@ func (b *Batcher[T]) partly(ctx context.Context, c *caller[T], r *refusal, items
 //
 // If the time for shutting down ends meanwhile, nothing of the request is accepted:
 // all of it comes back with the refusal.
-func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, items int) (*refusal, T, int) {
+func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, items int) (*refusal[T], T, int) {
 	b.open(p)
 	p.open.filling = true
 	head := b.seal(p, TriggerSize, time.Now())
@@ -121,8 +126,7 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, items int) (*re
 		b.signal.Move(top, all)
 		b.undo(run, all)
 		b.signal.Move(rest, all)
-		b.release(items) // nobody waits any more
-		return &refusal{cause: RefusedShutdown, err: ErrShutdown}, all, items
+		return b.tooLate(p, all, items), all, items
 	}
 	b.put(c, head, top, room)
 	head.items += room
@@ -137,61 +141,10 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, items int) (*re
 	return nil, rest, left
 }
 
-// consumeInPieces admits a request that is larger than the whole budget: runs of full
-// batches, and in the end what is left as a request of its own. It asks for a quarter of
-// the budget at a time, or one batch if that is more, so that it neither waits for all to
-// be free nor keeps the line to itself. The error of the caller's context is ended.
-// Requires b.mu held, and releases it.
-func (b *Batcher[T]) consumeInPieces(ctx context.Context, ended error, c *caller[T], key []byte, data T, items int) error {
-	r := b.closed(ended, items)
-	b.mu.Unlock()
-	if r == nil && !b.set.BlockOnOverflow {
-		r = tooLarge(items, b.set.QueueSize)
-	}
-	if r != nil {
-		return b.refuse(r, items)
-	}
-
-	size := min(cmp.Or(b.set.SendBatchMaxSize, b.set.SendBatchSize, b.set.QueueSize), b.set.QueueSize)
-	most := min(max(b.set.QueueSize/4/size, 1), mostAtOnce)
-	cut := b.signal.Cut(data)
-	left := items
-	for left >= size {
-		run := b.cutChain(c, cut, min(left/size, most), size, left)
-		left -= run.items
-		ended := ctx.Err()
-		b.mu.Lock()
-		if r := b.admit(ctx, ended, run.items); r != nil {
-			rest := b.signal.New(0)
-			b.undo(run, rest)
-			if left > 0 {
-				b.signal.Move(cut.Rest(), rest)
-			}
-			return b.partly(ctx, c, r, items, rest)
-		}
-		now := time.Now()
-		p := b.partitionOf(c, key)
-		if p.open != nil {
-			b.seal(p, TriggerSize, now) // was accepted before
-		}
-		b.adopt(c, p, run, now)
-		p.line.append(run.first, run.last)
-		b.queue(p)
-		launch := b.dispatch()
-		b.mu.Unlock()
-		b.launch(launch)
-	}
-	if left == 0 {
-		return b.outcome(ctx, &c.waits)
-	}
-	rest := cut.Rest()
-	ended = ctx.Err()
-	b.mu.Lock()
-	if r = b.admit(ctx, ended, left); r == nil {
-		r, rest = b.accept(c, key, rest, left)
-	}
-	if r != nil {
-		return b.partly(ctx, c, r, items, rest)
-	}
-	return b.outcome(ctx, &c.waits)
+// tooLate gives back what was admitted of a request that was not placed before the time
+// for shutting down was over. Requires b.mu held.
+func (b *Batcher[T]) tooLate(p *partition[T], rest T, items int) *refusal[T] {
+	b.release(p, items) // nobody waits any more
+	b.rest(p)
+	return &refusal[T]{cause: RefusedShutdown, err: ErrShutdown, rest: rest, apart: true}
 }

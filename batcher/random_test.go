@@ -60,7 +60,12 @@ func randomSettings(random *rand.Rand) batcher.Settings {
 		set.SendBatchMaxSize = max(1, set.SendBatchSize) + random.IntN(20)
 	}
 	if random.IntN(2) == 0 {
-		set.MetadataKeys = []string{"tenant"}
+		if random.IntN(3) > 0 {
+			set.MetadataKeys = []string{"tenant"}
+		}
+		if random.IntN(2) == 0 || set.MetadataKeys == nil {
+			set.ResourceKeys = []string{"team"}
+		}
 		set.MetadataCardinalityLimit = random.IntN(4)
 		set.MaxConcurrentExportsPerPartition = random.IntN(set.MaxConcurrentExports + 1)
 	}
@@ -226,11 +231,16 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 		if set.SendBatchMaxSize > 0 {
 			require.LessOrEqual(t, len(b.IDs), set.SendBatchMaxSize, name)
 		}
-		if len(set.MetadataKeys) == 0 {
-			continue
-		}
-		tenant := client.FromContext(b.Ctx).Metadata.Get("tenant")
+		md := client.FromContext(b.Ctx).Metadata
+		tenant, team := md.Get("tenant"), md.Get("team")
 		for _, id := range b.IDs {
+			if len(set.ResourceKeys) > 0 {
+				require.Equal(t, batchertest.Team(b.IDs[0]), batchertest.Team(id), name)
+				require.Equal(t, batchertest.TeamText(id), team, name)
+			}
+			if len(set.MetadataKeys) == 0 {
+				continue
+			}
 			who, known := accepted[id/100_000][id]
 			if !known {
 				who = unknown[id/100_000][id]

@@ -81,9 +81,9 @@ func (b *Batcher[T]) resend() {
 		b.requeue(bt, now)
 	}
 	b.retries.set(now)
-	run := b.dispatch()
+	todo := b.dispatch()
 	b.mu.Unlock()
-	b.launch(run)
+	b.carryOut(todo)
 }
 
 // requeue puts a batch that waits for its retry before all others of its partition.

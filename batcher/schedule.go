@@ -50,9 +50,9 @@ func (b *Batcher[T]) tick() (more bool) {
 		b.ticker.advance(&p.grid, now)
 	}
 	b.ticker.set(now)
-	run := b.dispatch()
+	todo := b.dispatch()
 	b.mu.Unlock()
-	b.launch(run)
+	b.carryOut(todo)
 	if ticks > 0 {
 		b.set.Observer.Ticked(latest)
 	}

@@ -26,18 +26,26 @@ type Settings struct {
 	// MetadataKeys are the client metadata keys that separate partitions. Their case
 	// does not matter; a key that is unset differs from one that is empty.
 	MetadataKeys []string
+	// ResourceKeys are the resource attributes that separate partitions too. A request with
+	// several resources is divided among their partitions. Exports carry the values as
+	// client metadata under the same names. Case matters; an attribute that is unset differs
+	// from one that is empty, and one value from another of the same text but another type.
+	ResourceKeys []string
 	// MetadataCardinalityLimit is the most partitions alive at once; 0 is no limit.
 	MetadataCardinalityLimit int
 
-	// QueueSize is the most items held. At least 1 and at least SendBatchSize.
+	// QueueSize is the most items held. At least 1 and at least SendBatchSize. With
+	// MetadataKeys or ResourceKeys a partition holds at most seven times what is free then.
 	QueueSize int
 	// BlockOnOverflow makes callers wait for room rather than refusing them.
 	BlockOnOverflow bool
 
 	// MaxConcurrentExports is the most export calls under way at once; at least 1.
 	MaxConcurrentExports int
-	// MaxConcurrentExportsPerPartition is the same for each partition; 0 is no limit
-	// but MaxConcurrentExports.
+	// MaxConcurrentExportsPerPartition is the same for each partition. 0: with MetadataKeys
+	// or ResourceKeys a partition takes a further slot only while it has fewer exports under
+	// way than there are slots free, so that one is left for others; without, it may take
+	// all.
 	MaxConcurrentExportsPerPartition int
 	// ExportTimeout is the deadline of one export call; 0 is none.
 	ExportTimeout time.Duration
@@ -126,13 +134,23 @@ func (s *Settings) Validate() error {
 	reject(s.ShutdownTimeout < 0, "shutdown_timeout: %v is negative; accepted are 0 (none) and more", s.ShutdownTimeout)
 	reject(len(s.Labels)%2 != 0, "labels: %d strings are no pairs of key and value", len(s.Labels))
 
-	seen := make(map[string]int, len(s.MetadataKeys))
-	for i, key := range s.MetadataKeys {
-		lower := strings.ToLower(key)
-		first, duplicate := seen[lower]
-		seen[lower] = i
-		reject(key == "", "metadata_keys::%d: the key is empty; accepted are names of client metadata", i)
-		reject(duplicate, "metadata_keys::%d: %q is already listed at %d; accepted is each key once, whatever its case", i, key, first)
+	// Downstream sees all of them as client metadata, which ignores case.
+	seen := make(map[string]string, len(s.MetadataKeys)+len(s.ResourceKeys))
+	check := func(list, what string, keys []string) {
+		for i, key := range keys {
+			lower, at := strings.ToLower(key), fmt.Sprintf("%s::%d", list, i)
+			first, duplicate := seen[lower]
+			if !duplicate {
+				seen[lower] = at
+			}
+			reject(key == "", "%s: the key is empty; accepted are %s", at, what)
+			reject(key != "" && duplicate, "%s: %q is already listed at %s; accepted is each key once, whatever its case", at, key, first)
+		}
 	}
+	check("metadata_keys", "names of client metadata", s.MetadataKeys)
+	check("resource_keys", "names of resource attributes", s.ResourceKeys)
 	return errors.Join(errs...)
 }
+
+// divides tells whether there are several partitions.
+func (s *Settings) divides() bool { return len(s.MetadataKeys)+len(s.ResourceKeys) > 0 }

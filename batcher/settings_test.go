@@ -39,8 +39,14 @@ func TestSettingsThatCannotWorkAreRejected(t *testing.T) {
 		"metadata_keys::1: the key is empty; accepted are names of client metadata": func(s *batcher.Settings) {
 			s.MetadataKeys = []string{"a", ""}
 		},
-		`metadata_keys::2: "TENANT" is already listed at 0; accepted is each key once, whatever its case`: func(s *batcher.Settings) {
+		`metadata_keys::2: "TENANT" is already listed at metadata_keys::0; accepted is each key once, whatever its case`: func(s *batcher.Settings) {
 			s.MetadataKeys = []string{"tenant", "user", "TENANT"}
+		},
+		"resource_keys::0: the key is empty; accepted are names of resource attributes": func(s *batcher.Settings) {
+			s.ResourceKeys = []string{""}
+		},
+		`resource_keys::1: "User" is already listed at metadata_keys::0; accepted is each key once, whatever its case`: func(s *batcher.Settings) {
+			s.MetadataKeys, s.ResourceKeys = []string{"user"}, []string{"tenant", "User"}
 		},
 		"labels: 1 strings are no pairs of key and value": func(s *batcher.Settings) { s.Labels = []string{"component"} },
 		"timeout: -1ns is negative; accepted are 0 and more\nsend_batch_size: -2 is negative; accepted are 0 and more": func(s *batcher.Settings) {

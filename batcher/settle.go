@@ -150,13 +150,14 @@ func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (run *batch[T]) {
 		b.stats.Sealed += int64(bt.items)
 		freed += b.divide(bt, v.apart, v.follow, &end)
 	}
-	end.woken = b.release(freed)
+	end.woken = b.release(p, freed)
 	b.queue(p)
 	b.rest(p)
-	run = b.dispatch()
+	todo := b.dispatch()
+	end.woken = chainWaiters(end.woken, todo.woken)
 	b.mu.Unlock()
 	b.finish(end)
-	return run
+	return todo.run
 }
 
 // conclude gives a batch its outcome. If it is a piece, the search goes on with the next

@@ -20,7 +20,7 @@ func TestVerdictThatComesTooLateIsADrop(t *testing.T) {
 		b, err := New(Logs(), Settings{QueueSize: 7, MaxConcurrentExports: 1}, func(context.Context, plog.Logs) error { return nil })
 		require.NoError(t, err)
 		b.state = stateStopped
-		b.budget.used, b.exports, b.only.inFlight = 7, 1, 1
+		b.budget.used, b.only.account.held, b.exports, b.only.inFlight = 7, 7, 1, 1
 		b.stats.Accepted, b.stats.InFlight = 7, 7
 		bt := &batch[plog.Logs]{partition: b.only, items: 7, again: &again[plog.Logs]{}}
 
@@ -50,7 +50,7 @@ func TestRetryThatIsSettledAfterShutdownBeganDoesNotWait(t *testing.T) {
 			if left > 0 {
 				b.lastRetry = began.Add(left)
 			}
-			b.budget.used, b.exports, b.only.inFlight = 7, 1, 1
+			b.budget.used, b.only.account.held, b.exports, b.only.inFlight = 7, 7, 1, 1
 			b.stats.Accepted, b.stats.InFlight = 7, 7
 			bt := &batch[plog.Logs]{partition: b.only, items: 7, ready: true, data: plog.NewLogs(), again: &again[plog.Logs]{began: began}}
 			bt.again.due.owner = bt
@@ -106,7 +106,7 @@ func TestLastExportOfASearchIsGivenOnce(t *testing.T) {
 			verdicts = append(verdicts, v)
 		}
 		require.Equal(t, c.wantFirst, verdicts[0].Fate, c.name)
-		b.budget.used, b.exports, b.only.inFlight = 28, 2, 2
+		b.budget.used, b.only.account.held, b.exports, b.only.inFlight = 28, 28, 2, 2
 		b.stats.Accepted = 28
 		for _, part := range parts {
 			b.stats.InFlight += int64(part.items)

@@ -57,22 +57,25 @@ func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 	refused := b.budget.close()
 	failedBefore := sum(b.stats.Failed[:])
 	now := time.Now()
-	for b.pending.front != nil {
-		b.seal(b.pending.front.owner, TriggerShutdown, now)
-	}
 	for b.live.front != nil {
-		p := b.live.front.owner // empty, but its ticks are armed
+		p := b.live.front.owner
 		b.ticker.stop(&p.grid, now)
+		if p.open != nil {
+			b.seal(p, TriggerShutdown, now)
+		}
+		b.rest(p)
+	}
+	for _, p := range b.partitions { // nobody waits in them any more
 		b.rest(p)
 	}
 	for len(b.retries.heap) > 0 { // there may be no time for what they wait for
 		b.requeue(b.retries.heap[0].owner, now)
 	}
-	run := b.dispatch()
+	todo := b.dispatch()
 	b.noteDrained()
 	b.mu.Unlock()
 	wakeAll(refused)
-	b.launch(run)
+	b.carryOut(todo)
 
 	var u Undelivered
 	why := b.awaitDrained(ctx, cut)
@@ -145,13 +148,13 @@ func (b *Batcher[T]) abort() (sealed, retrying int64) {
 		bt := b.retries.heap[0].owner
 		b.unwait(bt, now)
 		retrying += int64(bt.items)
-		b.budget.used -= b.drop(bt, &end)
+		b.budget.forfeit(&bt.partition.account, b.drop(bt, &end))
 	}
 	drop := func(p *partition[T]) {
 		for p.line.front != nil {
 			bt := p.line.pop()
 			b.stats.Sealed -= int64(bt.items)
-			b.budget.used -= b.drop(bt, &end)
+			b.budget.forfeit(&p.account, b.drop(bt, &end))
 		}
 		b.queue(p)
 		b.rest(p)

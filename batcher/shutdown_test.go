@@ -3,6 +3,7 @@ package batcher_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -286,8 +287,15 @@ func testStorm[T any](t *testing.T, kind batchertest.Kind[T]) {
 					first := 1_000_000*p + 1000*i
 					n := 1 + (p*i)%37
 					err := r.Consume(tenant(string(rune('a'+(p+i)%7))), kind.Make(first, n))
-					for id := first; err == nil && id < first+n; id++ {
-						mine = append(mine, id)
+					var refused []int
+					rest, partly := kind.FailedPart(err)
+					if partly { // another piece was accepted
+						refused, _ = kind.IDs(rest)
+					}
+					for id := first; id < first+n && (err == nil || partly); id++ {
+						if !slices.Contains(refused, id) {
+							mine = append(mine, id)
+						}
 					}
 					if err != nil {
 						if !errors.Is(err, batcher.ErrShutdown) {

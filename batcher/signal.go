@@ -1,5 +1,7 @@
 package batcher
 
+import "go.opentelemetry.io/collector/pdata/pcommon"
+
 // Signal is what the engine needs to know about one kind of pdata. An
 // implementation holds no state: its methods are called from many goroutines at
 // once, each time on data that only the caller of the method owns.
@@ -22,6 +24,13 @@ type Signal[T any] interface {
 	// Move appends everything in src to dst and leaves src empty. The cost is one
 	// pointer per resource; no item is copied.
 	Move(src, dst T)
+
+	// Resource is the resource of one entry of the outermost level.
+	Resource(data T, entry int) pcommon.Resource
+
+	// Distribute moves each entry of the outermost level, in order, to the data that to returns
+	// for its resource and number of items, and leaves data empty. No item is copied.
+	Distribute(data T, to func(resource pcommon.Resource, items int) T)
 
 	// ItemsAt counts the items of one entry of the outermost level.
 	ItemsAt(data T, resource int) int

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/xpdata/pref"
 )
@@ -46,6 +47,17 @@ func (traces) FailedPart(err error) (ptrace.Traces, bool) {
 func (traces) Ref(td ptrace.Traces) { pref.RefTraces(td) }
 
 func (traces) Unref(td ptrace.Traces) { pref.UnrefTraces(td) }
+
+func (traces) Resource(td ptrace.Traces, entry int) pcommon.Resource {
+	return td.ResourceSpans().At(entry).Resource()
+}
+
+func (traces) Distribute(td ptrace.Traces, to func(pcommon.Resource, int) ptrace.Traces) {
+	td.ResourceSpans().RemoveIf(func(r ptrace.ResourceSpans) bool {
+		r.MoveTo(to(r.Resource(), resourceSpansLevel.items(r)).ResourceSpans().AppendEmpty())
+		return true
+	})
+}
 
 func (traces) ItemsAt(td ptrace.Traces, resource int) int {
 	return resourceSpansLevel.items(td.ResourceSpans().At(resource))

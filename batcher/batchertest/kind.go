@@ -61,7 +61,43 @@ func (k Kind[T]) IDs(data T) ([]int, error) {
 
 func resource(r pcommon.Resource, id int) {
 	r.Attributes().PutInt("resource", int64(id/perResource))
+	if set := teams[Team(id)].set; set != nil {
+		set(r.Attributes().PutEmpty("team"))
+	}
 	r.SetDroppedAttributesCount(uint32(id / perResource))
+}
+
+// teams are values of the resource attribute "team" that are all different, some of them
+// only a little, and their texts. The first one is unset.
+var teams = []struct {
+	set  func(pcommon.Value)
+	text string
+}{
+	{nil, ""},
+	{func(pcommon.Value) {}, ""}, // set, to nothing
+	{func(v pcommon.Value) { v.SetStr("") }, ""},
+	{func(v pcommon.Value) { v.SetStr("1") }, "1"},
+	{func(v pcommon.Value) { v.SetInt(1) }, "1"},
+	{func(v pcommon.Value) { v.SetStr("true") }, "true"},
+	{func(v pcommon.Value) { v.SetBool(true) }, "true"},
+	{func(v pcommon.Value) { v.SetStr("a\x00b,c") }, "a\x00b,c"},
+	{func(v pcommon.Value) { v.SetStr("A\x00b,c") }, "A\x00b,c"},
+	{func(v pcommon.Value) { v.SetDouble(1.5) }, "1.5"},
+	{func(v pcommon.Value) { v.SetEmptyBytes().FromRaw([]byte{0, 1}) }, "AAE="},
+	{func(v pcommon.Value) { v.SetEmptySlice().AppendEmpty().SetStr("a") }, `["a"]`},
+	{func(v pcommon.Value) { v.SetEmptyMap().PutInt("a", 1) }, `{"a":1}`},
+}
+
+// Team returns which value the attribute "team" of an item's resource has: items with
+// the same number have the same one.
+func Team(id int) int { return id / perResource % len(teams) }
+
+// TeamText returns the texts of an item's team as client metadata has them.
+func TeamText(id int) []string {
+	if team := teams[Team(id)]; team.set != nil {
+		return []string{team.text}
+	}
+	return nil
 }
 
 func scope(s pcommon.InstrumentationScope, id int) {

@@ -1,0 +1,93 @@
+package batcher
+
+import (
+	"context"
+	"encoding/binary"
+
+	"go.opentelemetry.io/collector/client"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+)
+
+// The identity of a partition is a string of bytes from which the values of its keys can
+// be read again, so that no two different lists of values look the same: not their
+// concatenation. Behind each other lie, for each of Settings.MetadataKeys, one more than
+// the number of its values, and each value behind its length; for each of
+// Settings.ResourceKeys one more than the type of its value, and its text behind its length.
+// A key that is unset is a 0.
+
+// appendKey appends the part of an identity that comes from a caller's metadata.
+func appendKey(to []byte, keys []string, md client.Metadata) []byte {
+	for _, key := range keys {
+		values := md.Get(key)
+		if values == nil {
+			to = append(to, 0)
+			continue
+		}
+		to = binary.AppendUvarint(to, uint64(len(values))+1)
+		for _, v := range values {
+			to = appendText(to, v)
+		}
+	}
+	return to
+}
+
+// appendResourceKey appends the part that comes from a resource. Values of different
+// types are different although downstream sees both as text.
+func appendResourceKey(to []byte, keys []string, attributes pcommon.Map) []byte {
+	for _, key := range keys {
+		v, set := attributes.Get(key)
+		if !set {
+			to = append(to, 0)
+			continue
+		}
+		to = append(to, byte(v.Type())+1)
+		to = appendText(to, v.AsString())
+	}
+	return to
+}
+
+func appendText(to []byte, s string) []byte {
+	to = binary.AppendUvarint(to, uint64(len(s)))
+	return append(to, s...)
+}
+
+// partitionContext is base with exactly the metadata that identifies the partition. The
+// strings in it are parts of key.
+func partitionContext(base context.Context, key string, metadataKeys, resourceKeys []string) context.Context {
+	own := make(map[string][]string, len(metadataKeys)+len(resourceKeys))
+	read := func() uint64 {
+		// As binary.Uvarint, which wants bytes. What appendKey has written cannot end early.
+		var n uint64
+		for shift := 0; ; shift += 7 {
+			c := key[0]
+			key = key[1:]
+			n |= uint64(c&0x7f) << shift
+			if c < 0x80 {
+				return n
+			}
+		}
+	}
+	text := func() string {
+		n := read()
+		s := key[:n]
+		key = key[n:]
+		return s
+	}
+	for _, name := range metadataKeys {
+		n := read()
+		if n == 0 {
+			continue
+		}
+		values := make([]string, n-1)
+		for i := range values {
+			values[i] = text()
+		}
+		own[name] = values
+	}
+	for _, name := range resourceKeys {
+		if read() != 0 {
+			own[name] = []string{text()}
+		}
+	}
+	return client.NewContext(base, client.Info{Metadata: client.NewMetadata(own)})
+}

@@ -1,0 +1,165 @@
+package batcher
+
+import (
+	"cmp"
+	"context"
+	"time"
+)
+
+// entry is a request, or a part of one, that waits for room. It can be admitted piece by
+// piece.
+type entry[T any] struct {
+	key   []byte
+	data  T
+	left  int       // items that are not admitted yet
+	cut   Cutter[T] // set once pieces are taken from data
+	apart bool      // data is not whole any more
+	late  []T       // what was admitted too late to get into a batch
+
+	partition *partition[T]
+	waiter    *waiter // of that partition; nil: of none. With 0 items: it did not have to wait
+	began     time.Time
+}
+
+// mostAtOnce bounds the batches that are admitted at once of a request larger than the
+// budget.
+const mostAtOnce = 256
+
+// ask returns how many items of an entry to wait for. If it is larger than the whole budget,
+// or gets in piece by piece already, these are a quarter of the budget, in full batches, or
+// one batch if that is more, so that it neither waits for all to be free nor keeps the line
+// to itself.
+func (b *Batcher[T]) ask(e *entry[T]) int {
+	if !e.apart && e.left <= b.set.QueueSize {
+		return e.left
+	}
+	size := min(cmp.Or(b.set.SendBatchMaxSize, b.set.SendBatchSize, b.set.QueueSize), b.set.QueueSize)
+	return min(e.left, size*min(max(b.set.QueueSize/4/size, 1), mostAtOnce))
+}
+
+// enterLate puts entries into batches as soon as there is room for each, in whatever order.
+// The end of ctx and Shutdown end the wait with a refusal; what is not accepted then can be
+// had from the entries. Requires b.mu held, and releases it.
+func (b *Batcher[T]) enterLate(ctx context.Context, c *caller[T], entries []entry[T]) *refusal[T] {
+	wake := make(chan struct{}, 1) // of all of them
+	var ended error
+	for {
+		left := 0
+		for i := range entries {
+			e := &entries[i]
+			if e.waiter != nil && e.waiter.granted > 0 && ended == nil && b.state == stateRunning {
+				if r := b.enterPiece(c, e); r != nil {
+					return b.leaveLine(r, entries)
+				}
+			}
+			left += e.left
+		}
+		if left == 0 {
+			b.mu.Unlock()
+			return nil
+		}
+		if r := b.closed(ended, left); r != nil {
+			return b.leaveLine(r, entries)
+		}
+		granted := false
+		for i := range entries {
+			if e := &entries[i]; e.left > 0 && e.waiter == nil {
+				granted = b.standInLine(e, wake) || granted
+			}
+		}
+		todo := b.dispatch()
+		b.mu.Unlock()
+		b.carryOut(todo)
+
+		if !granted {
+			select {
+			case <-wake:
+			case <-ctx.Done():
+			}
+		}
+		ended = ctx.Err()
+		b.mu.Lock()
+	}
+}
+
+// standInLine makes an entry wait, and tells if it does not have to. Requires b.mu held.
+func (b *Batcher[T]) standInLine(e *entry[T], wake chan<- struct{}) (granted bool) {
+	e.partition, e.began = b.partitionOf(e.key), time.Now()
+	n := b.ask(e)
+	if b.budget.take(&e.partition.account, n) {
+		e.waiter = &waiter{granted: n}
+		return true
+	}
+	e.waiter = b.budget.wait(&e.partition.account, n, wake)
+	b.queue(e.partition) // what is pending in it leaves sooner now
+	return false
+}
+
+// enterPiece puts what was granted of an entry into batches. If that is too late, it
+// returns the refusal. Requires b.mu held, and holds it again on return.
+func (b *Batcher[T]) enterPiece(c *caller[T], e *entry[T]) (r *refusal[T]) {
+	p, n := e.partition, e.waiter.granted
+	waits, waited := e.waiter.items > 0, time.Since(e.began)
+	e.waiter = nil
+	piece := e.data
+	if n < e.left || e.apart {
+		b.mu.Unlock()
+		if !e.apart {
+			e.cut, e.apart = b.signal.Cut(e.data), true
+		}
+		piece = take(e.cut, n, e.left)
+		b.mu.Lock()
+	}
+	e.left -= n
+	if b.state < stateStopped {
+		r = b.accept(c, p, piece, n)
+	} else {
+		r = b.tooLate(p, piece, n)
+		b.mu.Unlock()
+	}
+	if r != nil {
+		e.late, e.apart = append(e.late, r.rest), true
+	}
+	if waits {
+		b.set.Observer.AdmissionWaited(waited)
+	}
+	b.mu.Lock()
+	return r
+}
+
+// leaveLine ends the wait of all entries. Requires b.mu held, and releases it.
+func (b *Batcher[T]) leaveLine(r *refusal[T], entries []entry[T]) *refusal[T] {
+	var woken *waiter
+	for i := range entries {
+		if e := &entries[i]; e.waiter != nil {
+			woken = chainWaiters(woken, b.budget.leave(&e.partition.account, e.waiter))
+			b.queue(e.partition)
+			b.rest(e.partition)
+		}
+	}
+	b.noteDrained()
+	todo := b.dispatch()
+	b.mu.Unlock()
+	wakeAll(woken)
+	b.carryOut(todo)
+	for i := range entries {
+		if e := &entries[i]; e.waiter != nil && e.waiter.items > 0 {
+			b.set.Observer.AdmissionWaited(time.Since(e.began))
+		}
+	}
+	return r
+}
+
+// restOf moves what was not accepted of an entry to dst.
+func (b *Batcher[T]) restOf(e *entry[T], dst T) {
+	for _, data := range e.late {
+		b.signal.Move(data, dst)
+	}
+	switch {
+	case e.left == 0:
+	case e.apart:
+		b.signal.Move(e.cut.Rest(), dst)
+	default:
+		b.signal.Move(e.data, dst)
+	}
+}
