@@ -25,6 +25,7 @@ type Batcher[T any] struct {
 	budget     budget
 	stats      Stats                    // Pending, Held and the gauges are computed when asked for
 	partitions map[string]*partition[T] // with keys: every partition that holds anything
+	most       int                      // partitions that were in that map at once
 	live       list[partition[T]]
 	ready      ready[T]
 	fullest    fullest[T]

@@ -66,6 +66,7 @@ func (b *Batcher[T]) partitionOf(key []byte) *partition[T] {
 	own := string(key)
 	p := newPartition[T](partitionContext(b.base, own, b.set.MetadataKeys, b.set.ResourceKeys), own)
 	b.partitions[own] = p
+	b.most = max(b.most, len(b.partitions))
 	return p
 }
 
@@ -90,6 +91,9 @@ func (b *Batcher[T]) evict(p *partition[T], now time.Time) {
 	}
 }
 
+// mapKept is how many partitions a map of them may have had to be used again.
+const mapKept = 64
+
 // rest takes p off the lists that it has no more reason to be in, and forgets it if
 // it holds nothing. It is to be called when p may have run empty. Requires b.mu held.
 func (b *Batcher[T]) rest(p *partition[T]) {
@@ -98,5 +102,8 @@ func (b *Batcher[T]) rest(p *partition[T]) {
 	}
 	if b.only == nil && !p.holds() {
 		delete(b.partitions, p.key)
+		if len(b.partitions) == 0 && b.most > mapKept { // a map does not shrink
+			b.partitions, b.most = make(map[string]*partition[T]), 0
+		}
 	}
 }
