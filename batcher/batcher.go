@@ -30,6 +30,7 @@ type Batcher[T any] struct {
 	ready      ready[T]
 	fullest    fullest[T]
 	exports    int // slots taken
+	blocked    int // callers that wait for room; one may stand in several lines
 	ticker     *ticker[partition[T]]
 	retries    *ticker[batch[T]] // the batches that wait to be sent again
 	empty      bool              // drained is closed
@@ -441,6 +442,6 @@ func (b *Batcher[T]) Stats() Stats {
 	s.Held, s.Capacity = int64(b.budget.used), int64(b.budget.capacity)
 	s.ExportsInFlight = int64(b.exports)
 	s.LivePartitions = int64(b.live.n)
-	s.WaitingCallers = int64(b.budget.waiting)
+	s.WaitingCallers = int64(b.blocked)
 	return s
 }

@@ -43,22 +43,26 @@ func (b *Batcher[T]) ask(e *entry[T]) int {
 func (b *Batcher[T]) enterLate(ctx context.Context, c *caller[T], entries []entry[T]) *refusal[T] {
 	wake := make(chan struct{}, 1) // of all of them
 	var ended error
+	blocked := 0 // of b.blocked
 	for {
 		left := 0
 		for i := range entries {
 			e := &entries[i]
 			if e.waiter != nil && e.waiter.granted > 0 && ended == nil && b.state == stateRunning {
 				if r := b.enterPiece(c, e); r != nil {
+					b.blocked -= blocked
 					return b.leaveLine(r, entries)
 				}
 			}
 			left += e.left
 		}
 		if left == 0 {
+			b.blocked -= blocked
 			b.mu.Unlock()
 			return nil
 		}
 		if r := b.closed(ended, left); r != nil {
+			b.blocked -= blocked
 			return b.leaveLine(r, entries)
 		}
 		granted := false
@@ -66,6 +70,10 @@ func (b *Batcher[T]) enterLate(ctx context.Context, c *caller[T], entries []entr
 			if e := &entries[i]; e.left > 0 && e.waiter == nil {
 				granted = b.standInLine(e, wake) || granted
 			}
+		}
+		if !granted && blocked == 0 {
+			blocked = 1
+			b.blocked++
 		}
 		todo := b.dispatch()
 		b.mu.Unlock()

@@ -170,7 +170,7 @@ func (l *line[T]) insert(b, first, last *batch[T]) {
 // that go round are not spent on fragments.
 func (l *line[T]) last() *batch[T] {
 	b := l.back
-	if b == nil || b.filling || b.ready || b.attempts > 0 || b.piece != nil {
+	if b == nil || b.filling || b.attempts > 0 || b.piece != nil {
 		return nil
 	}
 	return b

@@ -35,7 +35,8 @@ type Settings struct {
 	MetadataCardinalityLimit int
 
 	// QueueSize is the most items held. At least 1 and at least SendBatchSize. With
-	// MetadataKeys or ResourceKeys a partition holds at most seven times what is free then.
+	// MetadataKeys or ResourceKeys a partition holds at most seven eighths of it, and the less
+	// is free the less.
 	QueueSize int
 	// BlockOnOverflow makes callers wait for room rather than refusing them.
 	BlockOnOverflow bool

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/client"
+	"go.opentelemetry.io/collector/consumer/consumererror"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
@@ -136,5 +137,104 @@ func testJoinLast[T any](t *testing.T, kind batchertest.Kind[T]) {
 		}
 		r.stop()
 		require.Equal(t, []int{9, 99, 36}, r.sink.Sizes())
+	}
+}
+
+func TestNothingOvertakesByJoiningABatchThatWaitsForASlot(t *testing.T) {
+	each(t, testJoinOrder, testJoinOrder, testJoinOrder)
+}
+
+func testJoinOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MaxConcurrentExports = 1
+	g := newGate()
+	r := newRig(t, kind, set, g.held)
+	for _, items := range []int{5, 10} {
+		r.send(items)
+		time.Sleep(set.Timeout + 1)
+	}
+	r.send(95) // does not fit, and is open
+	r.send(8)  // would fit into the one with 10, and fills the open one
+	g.open()
+	r.stop()
+	require.Equal(t, []int{5, 10, 103}, r.sink.Sizes())
+	next := 0
+	for _, b := range r.sink.Batches() {
+		for _, id := range b.IDs {
+			require.Equal(t, next, id)
+			next++
+		}
+	}
+}
+
+func TestNothingJoinsABatchThatIsBeingFilledUp(t *testing.T) {
+	each(t, testJoinFilling, testJoinFilling, testJoinFilling)
+}
+
+func testJoinFilling[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.SendBatchMaxSize, set.MaxConcurrentExports = set.SendBatchSize, 1
+	signal := slowCut[T]{kind.Signal, make(chan struct{}, 1), newGate()}
+	sink := batchertest.NewSink(kind, nil)
+	b, err := batcher.New(signal, set, sink.Consume)
+	require.NoError(t, err)
+	require.NoError(t, b.Start())
+	require.NoError(t, b.Consume(t.Context(), kind.Make(0, 50)))
+	cut := make(chan error)
+	go func() { cut <- b.Consume(t.Context(), kind.Make(50, 120)) }()
+	<-signal.cutting
+	require.NoError(t, b.Consume(t.Context(), kind.Make(170, 10)))
+	signal.gate.open()
+	require.NoError(t, <-cut)
+	require.NoError(t, b.Shutdown(t.Context()))
+	require.NoError(t, sink.Err())
+	require.Equal(t, []int{100, 80}, sink.Sizes())
+	require.Len(t, sink.Delivered(), 180)
+}
+
+func TestNothingJoinsAPartOfABatchThatWaitsForASlot(t *testing.T) {
+	each(t, testJoinPart, testJoinPart, testJoinPart)
+}
+
+// One of a's items is refused. While the rest of its batch waits for the slot, which b has,
+// a sends on.
+func testJoinPart[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, retries := range []bool{false, true} {
+		set := defaults()
+		set.MaxConcurrentExports, set.MetadataKeys = 1, []string{"tenant"}
+		cause := consumererror.NewPermanent(errRefused)
+		if retries {
+			set.Retry = batcher.Retry{Enabled: true, InitialInterval: time.Nanosecond, Multiplier: 1, MaxInterval: time.Second}
+			cause = errRefused
+		}
+		exports := make(chan chan error, 100)
+		r := newRig(t, kind, set, func(batchertest.Batch) error {
+			end := make(chan error)
+			exports <- end
+			return <-end
+		})
+		end := func(err error) {
+			synctest.Wait()
+			next := <-exports
+			next <- err
+			synctest.Wait()
+		}
+		for range 3 {
+			require.NoError(t, r.try(tenant("a"), 5))
+		}
+		time.Sleep(set.Timeout + 1)
+		require.NoError(t, r.try(tenant("b"), 5))
+		time.Sleep(set.Timeout + 1)
+		end(cause) // b has the slot now
+		time.Sleep(time.Minute)
+		require.NoError(t, r.try(tenant("a"), 5))
+		time.Sleep(set.Timeout + 1)
+		for r.Stats().Held > 0 {
+			end(nil)
+		}
+		r.stop()
+		for _, n := range r.sink.Sizes() {
+			require.LessOrEqual(t, n, 15)
+		}
 	}
 }
