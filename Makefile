@@ -20,11 +20,11 @@ COLLECTOR := $(BIN)/otelcol/otelcol
 QUICKSTART := examples/quickstart.yaml
 
 # Every module whose code is ours, the root first; internal/tools/ and internal/tools/lint/ hold only versions.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod bench/go.mod internal/tools/demo/go.mod))
+MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod e2e/headerssetter/go.mod bench/go.mod internal/tools/demo/go.mod))
 
 # What goes into the collector: a change in any of these rebuilds it.
 COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
-	! -path './e2e/*' ! -path './bench/*' ! -path './internal/tools/*')
+	! -path './e2e/*' ! -path './bench/*' ! -path './internal/tools/*') $(wildcard e2e/headerssetter/*.go e2e/headerssetter/go.*)
 
 # -buildvcs=false: tools and collector are the same whatever git says about the checkout, and a checkout that git does
 # not trust (another owner) builds too. GOWORK=off: each module is built by itself, as its users do.

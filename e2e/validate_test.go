@@ -98,6 +98,11 @@ func TestValidateRefusesWhatCannotWork(t *testing.T) {
 		{"{shutdown_timeout: -2m}", []string{"shutdown_timeout: -2m", "accepted are 0"}},
 		{"{metadata_keys: [tenant, other, Tenant]}", []string{"metadata_keys::2", `"Tenant"`, "accepted is each key once"}},
 		{`{metadata_keys: [tenant, ""]}`, []string{"metadata_keys::1", "empty", "accepted are"}},
+		{`{resource_keys: [""]}`, []string{"resource_keys::0", "empty", "accepted are"}},
+		{
+			"{metadata_keys: [tenant], resource_keys: [service.name, Tenant]}",
+			[]string{"resource_keys::1", `"Tenant"`, "metadata_keys::0", "accepted is each key once"},
+		},
 		// All mistakes are told at once.
 		{
 			"{timeout: -1s, queue_size: -7, metadata_keys: [a, a]}",
@@ -131,6 +136,8 @@ func TestValidateRefusesWrongTypes(t *testing.T) {
 		{"{retry_on_failure: {multiplier: fast}}", []string{"retry_on_failure::multiplier", "fast", "accepted"}},
 		{"{metadata_keys: [17]}", []string{"metadata_keys", "17", "accepted"}},
 		{"{metadata_keys: {tenant: x}}", []string{"metadata_keys", "tenant", "accepted"}},
+		{"{resource_keys: [true]}", []string{"resource_keys", "true", "accepted"}},
+		{"{resource_keys: {service: name}}", []string{"resource_keys", "service", "accepted"}},
 		{"{max_concurrent_exports: all}", []string{"max_concurrent_exports", "all", "accepted"}},
 	})
 }
@@ -143,7 +150,6 @@ func TestValidateRefusesUnknownKeys(t *testing.T) {
 		{"{num_consumers: 10}", []string{"boundedbatch", "num_consumers"}},
 		{"{memory_limit: 0}", []string{"boundedbatch", "memory_limit"}},
 		{"{send_batch_max_bytes: 4194304}", []string{"boundedbatch", "send_batch_max_bytes"}},
-		{"{resource_keys: [service.name]}", []string{"boundedbatch", "resource_keys"}},
 		{"{retry_on_failure: {num_retries: 3}}", []string{"boundedbatch", "retry_on_failure::num_retries", "max_elapsed_time"}},
 		{"{merge_resources: true}", []string{"boundedbatch", "merge_resources"}},
 		{"[timeout]", []string{"boundedbatch"}},
@@ -159,7 +165,8 @@ func TestValidateAcceptsTheEdgesOfWhatWorks(t *testing.T) {
 		"{send_batch_size: 0, queue_size: 1, max_concurrent_exports: 1, max_concurrent_exports_per_partition: 1}",
 		"{send_batch_size: 100, send_batch_max_size: 100, queue_size: 100}",
 		"{send_batch_max_size: 0}",
-		"{metadata_keys: []}",
+		"{metadata_keys: [], resource_keys: []}",
+		"{metadata_keys: [x-tenant], resource_keys: [tenant.id, Tenant]}",
 		"{wait_for_result: true, flush_when_idle: false}",
 		"{flush_when_idle: , retry_on_failure: }",
 		"{retry_on_failure: {enabled: true, initial_interval: 1ms, max_interval: 1ms, max_elapsed_time: 0s}}",

@@ -53,20 +53,27 @@ func TestPooledItemsArriveIntactExactlyOnce(t *testing.T) {
 	for _, tt := range []struct {
 		waiting  bool
 		mutates  bool // the exporter, so that the processor copies what it may have to repeat
+		divided  bool // by the tenants in it, of which a request has one or two
 		requests int  // of all signals together
 	}{
 		{waiting: false, requests: 12_000},
 		{waiting: true, requests: 12_000},
 		{waiting: false, mutates: true, requests: 3_000},
 		{waiting: true, mutates: true, requests: 3_000},
+		{waiting: false, divided: true, requests: 3_000},
+		{waiting: true, divided: true, requests: 3_000},
 	} {
-		t.Run(fmt.Sprintf("waiting=%t/mutates=%t", tt.waiting, tt.mutates), func(t *testing.T) {
+		t.Run(fmt.Sprintf("waiting=%t/mutates=%t/divided=%t", tt.waiting, tt.mutates, tt.divided), func(t *testing.T) {
+			keys := "[]"
+			if tt.divided {
+				keys = "[" + harness.TenantKey + "]"
+			}
 			backend := harness.NewBackend(t)
 			j := newJudge()
 			backend.Judge(j.verdict)
 			address, stop := startCollector(t, fmt.Sprintf(
-				"{wait_for_result: %t, timeout: 20ms, send_batch_size: 60, send_batch_max_size: 70, "+
-					"retry_on_failure: {enabled: true, initial_interval: 2ms, max_interval: 10ms}}", tt.waiting),
+				"{wait_for_result: %t, timeout: 20ms, send_batch_size: 60, send_batch_max_size: 70, resource_keys: %s, "+
+					"retry_on_failure: {enabled: true, initial_interval: 2ms, max_interval: 10ms}}", tt.waiting, keys),
 				sink{backend: backend, mutates: tt.mutates})
 
 			ctx, cancel := context.WithTimeout(t.Context(), sendTimeout)

@@ -2,6 +2,8 @@ package harness
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"google.golang.org/grpc/metadata"
 )
 
 // Backend is an OTLP server over gRPC and HTTP for all signals. It accepts batches until
@@ -24,6 +27,7 @@ type Backend struct {
 // gate is what the backend does with a batch.
 type gate struct {
 	opened chan struct{}            // not nil: wait until it is closed, then ask again
+	holds  func(Batch) bool         // which batches wait for opened; nil: all
 	judge  func(ids []uint64) error // not nil: answer what it says
 }
 
@@ -44,6 +48,12 @@ func (b *Backend) Ledger(s Signal) *Ledger { return b.ledgers[s] }
 
 // Hold makes every batch that arrives from now on wait for Accept, Refuse or Judge.
 func (b *Backend) Hold() { b.set(gate{opened: make(chan struct{})}) }
+
+// HoldIf makes those of the batches that arrive from now on wait, and takes the others.
+// It is called by many goroutines at once, before the batch has an answer.
+func (b *Backend) HoldIf(which func(Batch) bool) {
+	b.set(gate{opened: make(chan struct{}), holds: which})
+}
 
 // Accept takes every batch that waits or arrives.
 func (b *Backend) Accept() { b.set(gate{}) }
@@ -70,20 +80,20 @@ func (b *Backend) set(g gate) {
 
 // pass returns what the backend answers, once it answers. The end of ctx, that is of
 // the collector's call, ends the wait.
-func (b *Backend) pass(ctx context.Context, ids []uint64) error {
+func (b *Backend) pass(ctx context.Context, batch Batch) error {
 	for {
 		b.mu.Lock()
 		g := b.gate
 		b.mu.Unlock()
 		switch {
-		case g.opened != nil:
+		case g.opened != nil && (g.holds == nil || g.holds(batch)):
 			select {
 			case <-g.opened:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		case g.judge != nil:
-			return g.judge(ids)
+			return g.judge(batch.IDs)
 		default:
 			return nil
 		}
@@ -92,15 +102,33 @@ func (b *Backend) pass(ctx context.Context, ids []uint64) error {
 
 // receive handles one export call to a server in one of its lives.
 func receive[T any](ctx context.Context, b *Backend, life int, s *signal[T], data T) error {
-	batch := Batch{Life: life, Arrived: time.Now()}
+	batch := Batch{Life: life, Arrived: time.Now(), Header: headerOf(ctx)}
 	l := b.ledgers[s]
 	l.began()
 	var altered []string
 	batch.IDs, altered = s.inspect(data)
-	batch.Err = b.pass(ctx, batch.IDs)
+	batch.Err = b.pass(ctx, batch)
 	batch.Answered = time.Now()
 	l.ended(batch, altered)
 	return batch.Err
+}
+
+// ofTheProtocols are the headers that OTLP calls have for their own sake.
+var ofTheProtocols = []string{
+	"content-type", "user-agent", "grpc-accept-encoding", // over gRPC
+	"accept-encoding", "content-length", // and over HTTP
+}
+
+// headerOf returns what came with a call but for the headers of the protocols.
+func headerOf(ctx context.Context) Header {
+	header := make(Header)
+	md, _ := metadata.FromIncomingContext(ctx) // none: in the test's own process
+	for key, values := range md {
+		if !strings.HasPrefix(key, ":") && !slices.Contains(ofTheProtocols, key) {
+			header[key] = values
+		}
+	}
+	return header
 }
 
 // ConsumeTraces receives a batch from a collector in the test's own process. It keeps

@@ -47,6 +47,9 @@ type Config struct {
 	// ReportStatus adds the health_check extension, which shows the status of every
 	// component; see Collector.Health.
 	ReportStatus bool
+	// Headers are what the exporters send besides, as the headers of the headers_setter
+	// extension: a list of maps. Empty: nothing.
+	Headers string
 	// FeatureGates are switched on.
 	FeatureGates []string
 }
@@ -74,20 +77,25 @@ exporters:
     timeout: 0s
     sending_queue: {enabled: false}
     retry_on_failure: {{or .Retry "{enabled: false}"}}
+    auth: {{.Auth}}
   otlp_http:
     endpoint: http://{{.Backend.HTTPAddress}}
     compression: none
     timeout: 0s
     sending_queue: {enabled: false}
     retry_on_failure: {{or .Retry "{enabled: false}"}}
-{{- if .ReportStatus}}
+    auth: {{.Auth}}
 extensions:
+{{- if .Headers}}
+  headers_setter: {headers: {{.Headers}}}
+{{- end}}
+{{- if .ReportStatus}}
   health_check:
     http: {endpoint: "` + loopback + `:${env:HEALTH_PORT}"}
     component_health: {include_permanent_errors: true, include_recoverable_errors: true, recovery_duration: 0s}
 {{- end}}
 service:
-  extensions: [{{if .ReportStatus}}health_check{{end}}]
+  extensions: [{{if .Headers}}headers_setter, {{end}}{{if .ReportStatus}}health_check{{end}}]
   pipelines:
     traces: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
     logs: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
@@ -96,6 +104,14 @@ service:
     metrics:
       readers: [pull: {exporter: {prometheus: {host: ` + loopback + `, port: "${env:METRICS_PORT}"}}}]
 `))
+
+// Auth is the authenticator of the exporters; null: none.
+func (cfg *Config) Auth() string {
+	if cfg.Headers == "" {
+		return "null"
+	}
+	return "{authenticator: headers_setter}"
+}
 
 func (cfg *Config) yaml(tb testing.TB) string {
 	tb.Helper()
@@ -128,6 +144,12 @@ func Start(tb testing.TB, cfg Config) *Collector {
 		gates = append(slices.Clip(gates), statusGate)
 	}
 	return start(tb, writeConfig(tb, cfg.yaml(tb)), nil, gates)
+}
+
+// StartYAML is StartFile for a configuration that is not in a file.
+func StartYAML(tb testing.TB, yaml string) *Collector {
+	tb.Helper()
+	return StartFile(tb, writeConfig(tb, yaml))
 }
 
 // StartFile starts a collector on a configuration that takes its ports from
@@ -170,6 +192,7 @@ func launch(tb testing.TB, path string, environment, gates []string) *Collector 
 		scraper: &http.Client{Transport: transport},
 		exited:  make(chan struct{}),
 	}
+	c.clients.add(transport)
 	args := []string{"--config", path}
 	if len(gates) > 0 {
 		args = append(args, "--feature-gates", strings.Join(gates, ","))

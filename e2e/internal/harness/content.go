@@ -14,6 +14,22 @@ const (
 	perMetric   = 7
 )
 
+// TenantKey is the resource attribute that names the tenant.
+const TenantKey = "tenant.id"
+
+// resources is how many different resources there are. The first is bare, each of the
+// others is of a tenant of its own.
+const resources = 23
+
+// Tenant returns the value of the attribute tenant.id of the resource of an item; unset
+// where the resource is bare.
+func Tenant(id uint64) (name string, set bool) {
+	variant := id / perResource % resources
+	return tenantName(variant), variant != 0
+}
+
+func tenantName(variant uint64) string { return fmt.Sprintf("tenant-%d", variant) }
+
 // walk calls resource, scope and item in the order in which a request nests them. An
 // item is the first of its scope if one was begun for it.
 func walk(ids Range, resource, scope func(variant uint64), item func(id uint64, first bool)) {
@@ -21,7 +37,7 @@ func walk(ids Range, resource, scope func(variant uint64), item func(id uint64, 
 		id := ids.First + i
 		inner := i == 0
 		if i == 0 || id%perResource == 0 {
-			resource(id / perResource % 7)
+			resource(id / perResource % resources)
 			inner = true
 		}
 		if inner || id%perScope == 0 {
@@ -38,6 +54,7 @@ func fillResource(variant uint64, r pcommon.Resource) (schemaURL string) {
 		return ""
 	}
 	r.Attributes().PutStr("service.name", fmt.Sprintf("service-%d", variant))
+	r.Attributes().PutStr(TenantKey, tenantName(variant))
 	r.Attributes().PutInt("host.slot", int64(variant))
 	r.Attributes().PutEmptySlice("host.roles").AppendEmpty().SetStr("edge")
 	r.SetDroppedAttributesCount(uint32(variant))

@@ -41,6 +41,20 @@ func testItemFollowsFromItsIdentity[T any](t *testing.T, s *signal[T]) {
 	}
 }
 
+func TestTenantIsThatOfTheItemsResource(t *testing.T) {
+	seen := make(map[string]bool)
+	for id := uint64(0); id < resources*perResource; id += 7 {
+		want, set := Tenant(id)
+		v, found := generateLogs(Range{First: id, Items: 1}).ResourceLogs().At(0).Resource().Attributes().Get(TenantKey)
+		require.Equal(t, set, found)
+		if set {
+			require.Equal(t, want, v.Str())
+		}
+		seen[want] = true
+	}
+	assert.Len(t, seen, resources)
+}
+
 func TestMetricsAreOfAllKinds(t *testing.T) {
 	kinds := make(map[pmetric.MetricType]bool)
 	for _, rm := range generateMetrics(Range{Items: 1000}).ResourceMetrics().All() {
@@ -165,9 +179,9 @@ func TestLedgerTellsWhatComesTwiceInOneLife(t *testing.T) {
 }
 
 // clientsOf returns clients that talk to a backend directly.
-func clientsOf(t *testing.T, b *Backend) []Client {
+func clientsOf(t *testing.T, b *Backend, header Header) []Client {
 	t.Helper()
-	return []Client{NewGRPCClient(t, b.GRPCAddress(), nil), newHTTPClient(t, b.HTTPAddress(), nil)}
+	return []Client{NewGRPCClient(t, b.GRPCAddress(), header), newHTTPClient(t, b.HTTPAddress(), header)}
 }
 
 func TestBackendAnswersAlikeOverBothProtocols(t *testing.T) {
@@ -186,7 +200,7 @@ func TestBackendAnswersAlikeOverBothProtocols(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%v/%v", tt.code, tt.delay), func(t *testing.T) {
 			backend := NewBackend(t)
-			for _, client := range clientsOf(t, backend) {
+			for _, client := range clientsOf(t, backend, nil) {
 				for _, signal := range Signals() {
 					backend.Refuse(tt.answer)
 					err := client.Send(t.Context(), signal, Range{Items: 10})
@@ -212,6 +226,30 @@ func TestBackendAnswersAlikeOverBothProtocols(t *testing.T) {
 	}
 }
 
+func TestBackendKnowsTheHeadersOfABatchAndHoldsSomeByThem(t *testing.T) {
+	backend := NewBackend(t)
+	backend.HoldIf(func(b Batch) bool { return len(b.Header["held"]) > 0 })
+	answers := make(chan error)
+	held := clientsOf(t, backend, Header{"Held": {"a", ""}})
+	for _, client := range held {
+		go func() { answers <- client.Send(t.Context(), Logs, Range{Items: 10}) }()
+	}
+	ledger := backend.Ledger(Logs)
+	ledger.Await(t, "held calls", func(l *Ledger) bool { return l.Waiting() == len(held) })
+	for _, client := range clientsOf(t, backend, nil) {
+		require.NoError(t, client.Send(t.Context(), Logs, Range{Items: 10}))
+	}
+	backend.Accept()
+	for range held {
+		require.NoError(t, <-answers)
+	}
+	var headers []Header
+	for _, b := range ledger.Delivered() {
+		headers = append(headers, b.Header)
+	}
+	assert.Equal(t, []Header{{}, {}, {"held": {"a", ""}}, {"held": {"a", ""}}}, headers)
+}
+
 func TestRetryableIsWhatOTLPSays(t *testing.T) {
 	assert.False(t, Retryable(nil))
 	assert.False(t, Retryable(status.Error(codes.ResourceExhausted, "says not when")))
@@ -223,7 +261,7 @@ func TestRetryableIsWhatOTLPSays(t *testing.T) {
 // back, at the same place.
 func TestKilledBackendAnswersNobodyUntilItIsRestarted(t *testing.T) {
 	backend := NewBackend(t)
-	clients := clientsOf(t, backend)
+	clients := clientsOf(t, backend, nil)
 	for life := range 3 {
 		backend.Hold()
 		answers := make(chan error)

@@ -32,7 +32,8 @@ type Sent struct {
 // Journal is what the clients of a test have sent. It may be used by several
 // goroutines; the zero Journal is empty and hands out identities from 0 on.
 type Journal struct {
-	next atomic.Uint64
+	first uint64 // identity
+	next  atomic.Uint64
 
 	mu   sync.Mutex // guards sent
 	sent []Sent
@@ -40,7 +41,7 @@ type Journal struct {
 
 // NewJournal returns an empty journal that hands out identities from first on.
 func NewJournal(first uint64) *Journal {
-	j := new(Journal)
+	j := &Journal{first: first}
 	j.next.Store(first)
 	return j
 }
@@ -49,6 +50,9 @@ func NewJournal(first uint64) *Journal {
 func (j *Journal) Take(items int) Range {
 	return Range{First: j.next.Add(uint64(items)) - uint64(items), Items: items}
 }
+
+// Taken returns how many identities have been handed out.
+func (j *Journal) Taken() int { return int(j.next.Load() - j.first) }
 
 // Note adds a request that was sent once.
 func (j *Journal) Note(ids Range, outcome Outcome) { j.NoteAttempts(ids, outcome, 1) }

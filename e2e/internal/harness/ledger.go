@@ -14,6 +14,9 @@ import (
 // Batch is one export call of the collector. Nobody changes it.
 type Batch struct {
 	IDs []uint64
+	// Header is what the collector sent with them, keys in lower case, without the headers
+	// that OTLP itself needs.
+	Header Header
 	// Err is what the backend answered; nil: it has taken the items.
 	Err error
 	// Life is how often the backend had been killed before.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // which exporters use by default
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -166,7 +167,8 @@ func handle[T any](mux *http.ServeMux, b *Backend, life int, calls *sync.RWMutex
 		if err != nil {
 			err = status.Error(codes.InvalidArgument, err.Error())
 		} else {
-			err = receive(r.Context(), b, life, s, data)
+			// As metadata, so that the rest need not know the protocol.
+			err = receive(metadata.NewIncomingContext(r.Context(), metadata.MD(r.Header)), b, life, s, data)
 		}
 		w.Header().Set("Content-Type", contentType)
 		if err != nil { // otherwise the answer is an empty message, of no bytes
