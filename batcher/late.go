@@ -3,6 +3,7 @@ package batcher
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -37,6 +38,10 @@ func (b *Batcher[T]) ask(e *entry[T]) int {
 	return min(e.left, size*min(max(b.set.QueueSize/4/size, 1), mostAtOnce))
 }
 
+// mostInLines bounds the lines that one caller stands in at once: a request can be of a
+// hundred thousand partitions, and whoever is granted has to be found.
+const mostInLines = 64
+
 // enterLate puts entries into batches as soon as there is room for each, in whatever order.
 // The end of ctx and Shutdown end the wait with a refusal; what is not accepted then can be
 // had from the entries. Requires b.mu held, and releases it.
@@ -44,30 +49,37 @@ func (b *Batcher[T]) enterLate(ctx context.Context, c *caller[T], entries []entr
 	wake := make(chan struct{}, 1) // of all of them
 	var ended error
 	blocked := 0 // of b.blocked
+	in, next := make([]*entry[T], 0, min(len(entries), mostInLines)), 0
 	for {
-		left := 0
-		for i := range entries {
-			e := &entries[i]
-			if e.waiter != nil && e.waiter.granted > 0 && ended == nil && b.state == stateRunning {
-				if r := b.enterPiece(c, e); r != nil {
-					b.blocked -= blocked
-					return b.leaveLine(r, entries)
-				}
+		var r *refusal[T]
+		for i := 0; i < len(in) && r == nil && ended == nil && b.state == stateRunning; i++ {
+			if in[i].waiter.granted > 0 {
+				r = b.enterPiece(c, in[i])
 			}
-			left += e.left
 		}
-		if left == 0 {
+		in = slices.DeleteFunc(in, func(e *entry[T]) bool { return e.waiter == nil && e.left == 0 })
+		if r == nil && len(in) == 0 && next == len(entries) {
 			b.blocked -= blocked
 			b.mu.Unlock()
 			return nil
 		}
-		if r := b.closed(ended, left); r != nil {
+		if r == nil && (ended != nil || b.state != stateRunning) {
+			left := 0
+			for i := range entries {
+				left += entries[i].left
+			}
+			r = b.closed(ended, left)
+		}
+		if r != nil {
 			b.blocked -= blocked
-			return b.leaveLine(r, entries)
+			return b.leaveLine(r, in)
+		}
+		for ; len(in) < mostInLines && next < len(entries); next++ {
+			in = append(in, &entries[next])
 		}
 		granted := false
-		for i := range entries {
-			if e := &entries[i]; e.left > 0 && e.waiter == nil {
+		for _, e := range in {
+			if e.waiter == nil {
 				granted = b.standInLine(e, wake) || granted
 			}
 		}
@@ -136,10 +148,10 @@ func (b *Batcher[T]) enterPiece(c *caller[T], e *entry[T]) (r *refusal[T]) {
 }
 
 // leaveLine ends the wait of all entries. Requires b.mu held, and releases it.
-func (b *Batcher[T]) leaveLine(r *refusal[T], entries []entry[T]) *refusal[T] {
+func (b *Batcher[T]) leaveLine(r *refusal[T], entries []*entry[T]) *refusal[T] {
 	var woken *waiter
-	for i := range entries {
-		if e := &entries[i]; e.waiter != nil {
+	for _, e := range entries {
+		if e.waiter != nil {
 			woken = chainWaiters(woken, b.budget.leave(&e.partition.account, e.waiter))
 			b.queue(e.partition)
 			b.rest(e.partition)
@@ -150,8 +162,8 @@ func (b *Batcher[T]) leaveLine(r *refusal[T], entries []entry[T]) *refusal[T] {
 	b.mu.Unlock()
 	wakeAll(woken)
 	b.carryOut(todo)
-	for i := range entries {
-		if e := &entries[i]; e.waiter != nil && e.waiter.items > 0 {
+	for _, e := range entries {
+		if e.waiter != nil && e.waiter.items > 0 {
 			b.set.Observer.AdmissionWaited(time.Since(e.began))
 		}
 	}

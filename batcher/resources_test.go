@@ -149,6 +149,34 @@ func testStuckPart[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
+func TestCallerStandsInFewLinesAtOnce(t *testing.T) {
+	each(t, testFewLines, testFewLines, testFewLines)
+}
+
+// A request of a thousand partitions, and the room for two items: one item after the other
+// gets in.
+func testFewLines[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.ResourceKeys, set.QueueSize, set.SendBatchSize = []string{"resource"}, 2, 2
+	g := newGate()
+	r := newRig(t, kind, set, g.held)
+	request := kind.New(0)
+	const parts = 1000
+	for i := range parts {
+		kind.Move(kind.Make(i*perTeam, 1), request)
+	}
+	result := make(chan error)
+	go func() { result <- r.Consume(t.Context(), request) }()
+	synctest.Wait()
+	require.LessOrEqual(t, r.Partitions(), 70)
+	require.EqualValues(t, 1, r.Stats().WaitingCallers)
+	g.open()
+	require.NoError(t, <-result)
+	require.Zero(t, r.Stats().WaitingCallers)
+	require.NoError(t, r.Shutdown(t.Context()))
+	require.Len(t, r.sink.Delivered(), parts)
+}
+
 func TestRefusedPartsComeBack(t *testing.T) {
 	each(t, testRefusedParts, testRefusedParts, testRefusedParts)
 }

@@ -33,15 +33,15 @@ const (
 )
 
 // create makes the processor of a peer with the given settings, by their names in YAML,
-// over its defaults. It returns its Consume method too.
-func create[T any](p peer, s *signal[T], settings map[string]any, next *sink[T]) (component.Component, sinkFunc[T], error) {
+// over its defaults. It returns its Consume method too. The reader can see its metrics.
+func create[T any](p peer, s *signal[T], settings map[string]any, next *sink[T], reader sdkmetric.Reader) (component.Component, sinkFunc[T], error) {
 	var f processor.Factory
 	switch p {
 	case floor:
 		fl := &floorProcessor[T]{signal: s, next: next.consume, open: s.empty(0)}
 		return fl, fl.consume, nil
 	case helper:
-		return createHelper(s, settings, next)
+		return createHelper(s, settings, next, reader)
 	case boundedbatch, bytes:
 		f = boundedbatchprocessor.NewFactory()
 	case batch:
@@ -52,20 +52,20 @@ func create[T any](p peer, s *signal[T], settings map[string]any, next *sink[T])
 		return nil, nil, err
 	}
 	set := processortest.NewNopSettings(f.Type())
-	set.MeterProvider = meterProvider(p)
+	set.MeterProvider = meterProvider(p, reader)
 	return s.create(f, set, cfg, next)
 }
 
 // createHelper makes an exporter with a queue of the given settings over the defaults.
 // It has no deadline, as the processors have none.
-func createHelper[T any](s *signal[T], settings map[string]any, next *sink[T]) (component.Component, sinkFunc[T], error) {
+func createHelper[T any](s *signal[T], settings map[string]any, next *sink[T], reader sdkmetric.Reader) (component.Component, sinkFunc[T], error) {
 	queue := exporterhelper.NewDefaultQueueConfig()
 	if err := confmap.NewFromStringMap(settings).Unmarshal(&queue); err != nil {
 		return nil, nil, err
 	}
 	kind := component.MustNewType("sink")
 	telemetry := processortest.NewNopSettings(kind).TelemetrySettings
-	telemetry.MeterProvider = meterProvider(helper)
+	telemetry.MeterProvider = meterProvider(helper, reader)
 	return s.createHelper(exporter.Settings{ID: component.NewID(kind), TelemetrySettings: telemetry}, next,
 		exporterhelper.WithQueue(configoptional.Some(queue)),
 		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{Timeout: 0}))
@@ -76,8 +76,8 @@ func createHelper[T any](s *signal[T], settings map[string]any, next *sink[T]) (
 // has it measured pays more for it than for batching. The Collector itself drops that of
 // batch at every metrics level below detailed, and knows of no other: hence the peer
 // bytes, for whom nothing is dropped.
-func meterProvider(p peer) *sdkmetric.MeterProvider {
-	options := []sdkmetric.Option{sdkmetric.WithReader(sdkmetric.NewManualReader())}
+func meterProvider(p peer, reader sdkmetric.Reader) *sdkmetric.MeterProvider {
+	options := []sdkmetric.Option{sdkmetric.WithReader(reader)}
 	if p != bytes {
 		options = append(options, sdkmetric.WithView(sdkmetric.NewView(
 			sdkmetric.Instrument{Name: "otelcol_*bytes"},

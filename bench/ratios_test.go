@@ -132,9 +132,9 @@ func median[N cmp.Ordered](values []N) N {
 
 func verdict(value, limit float64) string {
 	if value > limit {
-		return fmt.Sprintf("%.2f MISSED", limit)
+		return fmt.Sprintf("%.4g MISSED", limit)
 	}
-	return fmt.Sprintf("%.2f", limit)
+	return fmt.Sprintf("%.4g", limit)
 }
 
 func skipIfShort(t *testing.T) {

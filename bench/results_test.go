@@ -99,6 +99,21 @@ func recordAllocs(signal string, items, producers int, perBatch float64) {
 		signal, items, producers, boundedbatch, runtime.GOMAXPROCS(0), perBatch)
 }
 
+// recordIdle does the same for what a second takes while a peer is idle, and without it.
+func recordIdle(signal string, p peer, tenants int, of idle) {
+	per := 1 / idleWindow.Seconds()
+	record("Idle/signal=%s/tenants=%d/impl=%s-%d\t1\t%.4g cpu-ns/s\t%.4g bare-cpu-ns/s\t%.4g switches/s\t%.4g bare-switches/s\t"+
+		"%d goroutines\t%.4g heap-B/tenant\t%.4g stack-B/tenant\n",
+		signal, tenants, p, runtime.GOMAXPROCS(0), float64(of.with.cpu)*per, float64(of.without.cpu)*per,
+		float64(of.with.switches)*per, float64(of.without.switches)*per, of.goroutines, of.memory.heap, of.memory.stacks)
+}
+
+// recordTenant does the same for what a peer keeps of a tenant.
+func recordTenant(signal, state string, p peer, of memory) {
+	record("Tenant/signal=%s/state=%s/tenants=%d/impl=%s-%d\t1\t%.4g heap-B/tenant\t%.4g stack-B/tenant\n",
+		signal, state, manyTenants, p, runtime.GOMAXPROCS(0), of.heap, of.stacks)
+}
+
 func record(format string, args ...any) {
 	if results != nil {
 		fmt.Fprintf(results, "Benchmark"+format, args...)

@@ -11,6 +11,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
 // cost is what a run took of the process, all goroutines together: producers, batcher,
@@ -33,11 +34,15 @@ func (c *cost) add(d cost) {
 
 // cpuTime is what the process has used so far.
 func cpuTime() time.Duration {
-	var u syscall.Rusage
+	u := usage()
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func usage() (u syscall.Rusage) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		panic(err) // RUSAGE_SELF cannot fail
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return u
 }
 
 // withoutGC runs without garbage collection but where the caller asks for it: whose
@@ -103,14 +108,15 @@ type rig[T any] struct {
 	consume   sinkFunc[T]
 	component component.Component
 	sink      *sink[T]
+	metrics   *sdkmetric.ManualReader
 }
 
 func newRig[T any](tb testing.TB, s *signal[T], p peer, settings map[string]any, next *sink[T]) *rig[T] {
 	tb.Helper()
 	next.complete = make(chan struct{}, 1)
-	r := &rig[T]{signal: s, name: p, sink: next}
+	r := &rig[T]{signal: s, name: p, sink: next, metrics: sdkmetric.NewManualReader()}
 	var err error
-	if r.component, r.consume, err = create(p, s, settings, next); err != nil {
+	if r.component, r.consume, err = create(p, s, settings, next, r.metrics); err != nil {
 		tb.Fatalf("create %s: %v", p, err)
 	}
 	if err = r.component.Start(context.Background(), nil); err != nil {
@@ -123,11 +129,17 @@ func newRig[T any](tb testing.TB, s *signal[T], p peer, settings map[string]any,
 // comes now was delivered twice.
 func (r *rig[T]) stop(tb testing.TB) {
 	tb.Helper()
-	if err := r.component.Shutdown(context.Background()); err != nil {
-		tb.Fatalf("shut down %s: %v", r.name, err)
-	}
+	r.shutdown(tb)
 	for _, late := range r.sink.take() {
 		tb.Errorf("%s delivered %d items more than it was given", r.name, r.items(late))
+	}
+}
+
+// shutdown has the peer deliver what it still holds.
+func (r *rig[T]) shutdown(tb testing.TB) {
+	tb.Helper()
+	if err := r.component.Shutdown(context.Background()); err != nil {
+		tb.Fatalf("shut down %s: %v", r.name, err)
 	}
 }
 

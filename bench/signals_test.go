@@ -265,6 +265,8 @@ type anySignal interface {
 	benchmarkWaiting(b *testing.B, p peer, w *waitingCase)
 	measureWaiting(t *testing.T, w *waitingCase) comparison
 	allocsPerBatch(t *testing.T, items, producers int) float64
+	memoryOfRequest(t *testing.T) memory
+	memoryPending(t *testing.T, p peer) memory
 }
 
 // all is every signal.
