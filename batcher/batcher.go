@@ -323,9 +323,11 @@ func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, items int) *r
 			return r
 		}
 	}
-	if bt := p.line.last(); bt != nil && p.open == nil && items < b.set.SendBatchSize-bt.items {
+	switch bt := p.line.last(); {
+	case items == 0: // all of it was in full batches
+	case bt != nil && p.open == nil && items < b.set.SendBatchSize-bt.items:
 		b.add(c, bt, data, items)
-	} else {
+	default:
 		b.place(c, p, data, items)
 	}
 	todo := b.dispatch()

@@ -26,6 +26,12 @@ type entry[T any] struct {
 // budget.
 const mostAtOnce = 256
 
+// pieceSize is the number of items in a batch that is cut from a request while that gets in
+// piece by piece.
+func (b *Batcher[T]) pieceSize() int {
+	return min(cmp.Or(b.set.SendBatchMaxSize, b.set.SendBatchSize, b.set.QueueSize), b.set.QueueSize)
+}
+
 // ask returns how many items of an entry to wait for. If it is larger than the whole budget,
 // or gets in piece by piece already, these are a quarter of the budget, in full batches, or
 // one batch if that is more, so that it neither waits for all to be free nor keeps the line
@@ -34,7 +40,7 @@ func (b *Batcher[T]) ask(e *entry[T]) int {
 	if !e.apart && e.left <= b.set.QueueSize {
 		return e.left
 	}
-	size := min(cmp.Or(b.set.SendBatchMaxSize, b.set.SendBatchSize, b.set.QueueSize), b.set.QueueSize)
+	size := b.pieceSize()
 	return min(e.left, size*min(max(b.set.QueueSize/4/size, 1), mostAtOnce))
 }
 
@@ -121,21 +127,33 @@ func (b *Batcher[T]) enterPiece(c *caller[T], e *entry[T]) (r *refusal[T]) {
 	p, n := e.partition, e.waiter.granted
 	waits, waited := e.waiter.items > 0, time.Since(e.began)
 	e.waiter = nil
-	piece := e.data
+	piece, rest := e.data, n
+	var full chain[T]
 	if n < e.left || e.apart {
 		b.mu.Unlock()
 		if !e.apart {
 			e.cut, e.apart = b.signal.Cut(e.data), true
 		}
-		piece = take(e.cut, n, e.left)
+		size := b.pieceSize()
+		full = b.cutChain(c, e.cut, n/size, size, e.left)
+		if rest -= full.items; rest > 0 {
+			piece = take(e.cut, rest, e.left-full.items)
+		}
 		b.mu.Lock()
 	}
 	e.left -= n
 	if b.state < stateStopped {
-		r = b.accept(c, p, piece, n)
+		if full.n > 0 {
+			b.enterFull(c, p, full)
+		}
+		r = b.accept(c, p, piece, rest)
 	} else {
-		r = b.tooLate(p, piece, n)
+		r = b.tooLate(p, b.signal.New(0), n)
 		b.mu.Unlock()
+		b.undo(full, r.rest)
+		if rest > 0 {
+			b.signal.Move(piece, r.rest)
+		}
 	}
 	if r != nil {
 		e.late, e.apart = append(e.late, r.rest), true
@@ -145,6 +163,17 @@ func (b *Batcher[T]) enterPiece(c *caller[T], e *entry[T]) (r *refusal[T]) {
 	}
 	b.mu.Lock()
 	return r
+}
+
+// enterFull puts full batches into the line of p. Requires b.mu held.
+func (b *Batcher[T]) enterFull(c *caller[T], p *partition[T], full chain[T]) {
+	now := time.Now()
+	if p.open != nil {
+		b.seal(p, TriggerSize, now) // was accepted before
+	}
+	b.adopt(c, p, full, now)
+	p.line.append(full.first, full.last)
+	b.queue(p)
 }
 
 // leaveLine ends the wait of all entries. Requires b.mu held, and releases it.
