@@ -23,8 +23,8 @@ import (
 //
 // An account that holds nothing, a newcomer, comes first, and leaves an eighth of the
 // capacity or, if that is less, half of what is free. Nobody passes it. If its request is
-// larger and waiting for others does not help, see Batcher.nextBatch, it gets in piece by
-// piece. All others are passed while they are over their threshold, and are granted in the
+// larger and waiting for others does not help, see Batcher.dispatch, it gets in piece by
+// piece; where callers do not wait it is refused, unless nothing is held at all. All others are passed while they are over their threshold, and are granted in the
 // order in which there is enough free for them. None of them starves: what it holds leaves,
 // and then it comes first.
 type budget struct {
@@ -73,7 +73,7 @@ func (b *budget) fits(a *account, n int) bool {
 	case !b.shared:
 		return true
 	case a.held == 0:
-		return !b.blocks || n <= b.leaving(free, free/2)
+		return n <= b.leaving(free, free/2) || b.used == 0 && !b.blocks
 	}
 	return b.within(a.held+n, free-n)
 }

@@ -151,7 +151,8 @@ func TestBudgetWithoutWaitsAdmitsWhatFits(t *testing.T) {
 	b.release(a, 100)
 	require.True(t, b.take(a, 80))
 	require.False(t, b.take(a, 10), "90 > 7 x 10")
-	require.True(t, b.take(newAccount(), 20))
+	require.False(t, b.take(newAccount(), 11), "a newcomer leaves half of what is free")
+	require.True(t, b.take(newAccount(), 10))
 }
 
 // The budget is checked against a list of all waiters and sums, with one account and with

@@ -1,6 +1,7 @@
 package batcher_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -236,5 +237,32 @@ func testJoinPart[T any](t *testing.T, kind batchertest.Kind[T]) {
 		for _, n := range r.sink.Sizes() {
 			require.LessOrEqual(t, n, 15)
 		}
+	}
+}
+
+func TestPressureForgetsWhatWasWithdrawn(t *testing.T) {
+	each(t, testWithdrawnPressure, testWithdrawnPressure, testWithdrawnPressure)
+}
+
+// a's batch was the fullest; then one of its callers leaves, and b's is.
+func testWithdrawnPressure[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.QueueSize, set.MaxConcurrentExports = 100, 1
+	set.MetadataKeys, set.WaitForResult = []string{"tenant"}, true
+	g := newGate()
+	r := newRig(t, kind, set, g.held)
+	ctx, cancel := context.WithCancel(tenant("a"))
+	var results []<-chan error
+	leaves := r.goTry(ctx, 40)
+	results = append(results, r.goTry(tenant("a"), 8), r.goTry(tenant("b"), 20))
+	synctest.Wait()
+	cancel()
+	require.ErrorIs(t, <-leaves, context.Canceled)
+	results = append(results, r.goTry(tenant("c"), 65))
+	synctest.Wait()
+	require.Equal(t, []int{20}, r.sink.Sizes())
+	g.open()
+	for _, result := range results {
+		require.NoError(t, <-result)
 	}
 }
