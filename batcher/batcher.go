@@ -18,12 +18,13 @@ import (
 type Batcher[T any] struct {
 	// mu guards everything down to the next blank line. Under it we compute: nothing
 	// waits, nothing calls the observer, the next consumer or another caller. What a
-	// request that joins a batch changes comes first, up to stats.Accepted, in one cache
-	// line: each further one would travel between cores with the lock.
+	// request that joins a batch looks at and changes comes first, up to the first half of
+	// budget, in one cache line: each further one would travel between cores with the lock.
 	mu         sync.Mutex
 	state      state
+	accepted   int64 // stats.Accepted
 	budget     budget
-	stats      Stats                    // Pending, Held and the gauges are computed when asked for
+	stats      Stats                    // Accepted, Pending, Held and the gauges are computed when asked for
 	partitions map[string]*partition[T] // with keys: every partition that holds anything
 	most       int                      // partitions that were in that map at once
 	live       list[partition[T]]
@@ -359,7 +360,7 @@ func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, items int) {
 func (b *Batcher[T]) add(c *caller[T], bt *batch[T], data T, items int) {
 	b.put(c, bt, data, items)
 	bt.items += items
-	b.stats.Accepted += int64(items)
+	b.accepted += int64(items)
 	p := bt.partition
 	if p.open != bt {
 		b.stats.Sealed += int64(items)
@@ -434,6 +435,7 @@ func (b *Batcher[T]) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.stats
+	s.Accepted = b.accepted
 	s.Pending = s.Accepted - s.Delivered - s.Sealed - s.InFlight - s.Retrying
 	for _, n := range s.Failed {
 		s.Pending -= n

@@ -28,20 +28,19 @@ import (
 // order in which there is enough free for them. None of them starves: what it holds leaves,
 // and then it comes first.
 type budget struct {
-	capacity int
-	used     int
-	waiting  int // callers in all lines
-
 	shared bool // accounts share it
 	blocks bool // callers wait, so that a request can be admitted in pieces
 
-	first list[account] // who waits and holds nothing; every one if the budget is not shared
-	over  overHeap      // who waits and holds something
+	capacity int
+	used     int
+	first    list[account] // who waits and holds nothing; every one if the budget is not shared
+	over     overHeap      // who waits and holds something
+	waiting  int           // callers in all lines
 }
 
 // account is what one partition has of the budget.
 type account struct {
-	held  int // what is taken of the budget
+	held  int // what is taken of the budget, if that is shared
 	line  list[waiter]
 	first link[account]
 	at    int // index in budget.over, plus one; 0: not there
@@ -94,9 +93,17 @@ func (b *budget) take(a *account, n int) bool {
 	if a.line.n > 0 || b.first.n > 0 || !b.fits(a, n) {
 		return false
 	}
-	b.used += n
-	a.held += n
+	b.add(a, n)
 	return true
+}
+
+// add counts n items of a. An account that has the budget for itself is spared a cache line
+// that would travel between cores.
+func (b *budget) add(a *account, n int) {
+	b.used += n
+	if b.shared {
+		a.held += n
+	}
 }
 
 // wait puts a caller of n items in line. Requires 0 < n <= capacity: more would wait
@@ -119,11 +126,10 @@ func (b *budget) release(a *account, n int) *waiter {
 
 // forfeit gives n items of a back without granting anything.
 func (b *budget) forfeit(a *account, n int) {
-	if n > a.held || n > b.used {
+	if n > b.used || b.shared && n > a.held {
 		panic("batcher: more items released than held")
 	}
-	b.used -= n
-	a.held -= n
+	b.add(a, -n)
 }
 
 // leave takes a waiter out of a's line, or gives back what it was granted, and
@@ -226,8 +232,7 @@ func (b *budget) grantPiece() *waiter {
 func (b *budget) give(a *account, n int) *waiter {
 	w := a.line.front.owner
 	b.remove(a, w)
-	b.used += n
-	a.held += n
+	b.add(a, n)
 	w.granted = n
 	b.place(a)
 	return w

@@ -126,10 +126,10 @@ func (b *Batcher[T]) Check() error {
 		return fmt.Errorf("%d items in lines, %d counted as sealed", sealed, s.Sealed)
 	case s.Retrying != int64(again):
 		return fmt.Errorf("%d items wait for a retry, %d counted", again, s.Retrying)
-	case held != b.budget.used || waiting != b.budget.waiting:
+	case b.budget.shared && held != b.budget.used || waiting != b.budget.waiting:
 		return fmt.Errorf("%d held by partitions, %d used; %d callers in lines, %d counted", held, b.budget.used, waiting, b.budget.waiting)
-	case s.Accepted != accepted:
-		return fmt.Errorf("%d items accepted, %d accounted for", s.Accepted, accepted)
+	case b.accepted != accepted:
+		return fmt.Errorf("%d items accepted, %d accounted for", b.accepted, accepted)
 	case b.exports != inFlight || b.exports > b.set.MaxConcurrentExports:
 		return fmt.Errorf("%d slots taken, %d exports under way", b.exports, inFlight)
 	case live != b.live.n || b.only == nil && limit > 0 && live > limit:

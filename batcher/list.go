@@ -3,8 +3,8 @@ package batcher
 // list is a doubly linked list whose links lie within the owners themselves, so
 // that adding and removing neither allocates nor searches. It is plain data.
 type list[E any] struct {
-	front, back *link[E]
 	n           int
+	front, back *link[E]
 }
 
 // link is an owner's place in a list. The zero value with owner set is in none.

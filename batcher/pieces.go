@@ -56,7 +56,7 @@ func (b *Batcher[T]) adopt(c *caller[T], p *partition[T], run chain[T], now time
 			c.waits.share(bt, share[T]{items: bt.items, link: len(bt.links)})
 		}
 	}
-	b.stats.Accepted += int64(run.items)
+	b.accepted += int64(run.items)
 	b.stats.Sealed += int64(run.items)
 	b.stats.Batches[TriggerSize] += int64(run.n)
 }
@@ -131,7 +131,7 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, items int) (*re
 	b.put(c, head, top, room)
 	head.items += room
 	head.filling = false
-	b.stats.Accepted += int64(room)
+	b.accepted += int64(room)
 	b.stats.Sealed += int64(room)
 	b.adopt(c, p, run, head.sealed)
 	if run.n > 0 {

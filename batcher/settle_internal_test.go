@@ -20,8 +20,8 @@ func TestVerdictThatComesTooLateIsADrop(t *testing.T) {
 		b, err := New(Logs(), Settings{QueueSize: 7, MaxConcurrentExports: 1}, func(context.Context, plog.Logs) error { return nil })
 		require.NoError(t, err)
 		b.state = stateStopped
-		b.budget.used, b.only.account.held, b.exports, b.only.inFlight = 7, 7, 1, 1
-		b.stats.Accepted, b.stats.InFlight = 7, 7
+		b.budget.used, b.exports, b.only.inFlight = 7, 1, 1
+		b.accepted, b.stats.InFlight = 7, 7
 		bt := &batch[plog.Logs]{partition: b.only, items: 7, again: &again[plog.Logs]{}}
 
 		run := b.settle(bt, verdict[plog.Logs]{Outcome: Outcome{Fate: fate, Err: errors.New("why")}, failed: 7, retryAt: time.Now()})
@@ -50,8 +50,8 @@ func TestRetryThatIsSettledAfterShutdownBeganDoesNotWait(t *testing.T) {
 			if left > 0 {
 				b.lastRetry = began.Add(left)
 			}
-			b.budget.used, b.only.account.held, b.exports, b.only.inFlight = 7, 7, 1, 1
-			b.stats.Accepted, b.stats.InFlight = 7, 7
+			b.budget.used, b.exports, b.only.inFlight = 7, 1, 1
+			b.accepted, b.stats.InFlight = 7, 7
 			bt := &batch[plog.Logs]{partition: b.only, items: 7, ready: true, data: plog.NewLogs(), again: &again[plog.Logs]{began: began}}
 			bt.again.due.owner = bt
 			b.mu.Unlock()
@@ -106,8 +106,8 @@ func TestLastExportOfASearchIsGivenOnce(t *testing.T) {
 			verdicts = append(verdicts, v)
 		}
 		require.Equal(t, c.wantFirst, verdicts[0].Fate, c.name)
-		b.budget.used, b.only.account.held, b.exports, b.only.inFlight = 28, 28, 2, 2
-		b.stats.Accepted = 28
+		b.budget.used, b.exports, b.only.inFlight = 28, 2, 2
+		b.accepted = 28
 		for _, part := range parts {
 			b.stats.InFlight += int64(part.items)
 		}
