@@ -1,10 +1,12 @@
 package batcher
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,6 +108,10 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 	b.resends = b.copies || !set.NextMutates
 	b.base, b.cancel = context.WithCancel(b.labelled("export"))
 	if set.divides() {
+		b.set.MetadataKeys = make([]string, len(set.MetadataKeys))
+		for i, key := range set.MetadataKeys {
+			b.set.MetadataKeys[i] = strings.ToLower(key) // as client.Metadata has them: a request need not pay for it
+		}
 		b.sharesSlots = set.MaxConcurrentExportsPerPartition == 0
 		b.partitions = make(map[string]*partition[T])
 	} else {
@@ -153,7 +159,7 @@ func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
 	if b.only != nil {
 		return b.consume(ctx, &c, nil, data)
 	}
-	var buf [128]byte
+	var buf [128]byte // stays on the stack while nothing keeps a key
 	key := appendKey(buf[:0], b.set.MetadataKeys, client.FromContext(ctx).Metadata)
 	if len(b.set.ResourceKeys) > 0 {
 		return b.consumeByResource(ctx, &c, key, data)
@@ -252,7 +258,7 @@ func (b *Batcher[T]) enter(ctx context.Context, ended error, c *caller[T], key [
 		b.mu.Unlock()
 		return r
 	}
-	line := []entry[T]{{key: key, data: data, left: items}}
+	line := []entry[T]{{key: bytes.Clone(key), data: data, left: items}} // so that the original stays on the stack
 	if r = b.enterLate(ctx, c, line); r != nil && line[0].apart {
 		r.rest, r.apart = b.signal.New(0), true
 		b.restOf(&line[0], r.rest)

@@ -7,13 +7,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 )
 
-// part is what a request holds for one partition.
-type part[T any] struct {
-	key   string
-	data  T
-	items int
-}
-
 // consumeByResource is Consume where resources belong to partitions. The key holds what
 // identifies the caller. Most requests are of one partition and stay as they are.
 func (b *Batcher[T]) consumeByResource(ctx context.Context, c *caller[T], key []byte, data T) error {
@@ -31,7 +24,7 @@ func (b *Batcher[T]) consumeByResource(ctx context.Context, c *caller[T], key []
 		if b.signal.Items(data) == 0 {
 			break
 		}
-		return b.consumeParts(ctx, c, data, b.partsOf(key, of, data))
+		return b.consumeParts(ctx, c, data, b.partsOf(bytes.Clone(key), of, data))
 	}
 	return b.consume(ctx, c, key, data)
 }
@@ -43,13 +36,14 @@ func (b *Batcher[T]) appendResource(to []byte, r pcommon.Resource) []byte {
 // partsOf moves the resources of a request to one part for each partition, in the order in
 // which these come up. The key is that of the first resource, of which so many bytes
 // identify the caller.
-func (b *Batcher[T]) partsOf(key []byte, of int, data T) (parts []part[T]) {
+func (b *Batcher[T]) partsOf(key []byte, of int, data T) (parts []entry[T]) {
+	places := make(map[string]int)
 	add := func() int {
-		parts = append(parts, part[T]{key: string(key), data: b.signal.New(1)})
+		places[string(key)] = len(parts)
+		parts = append(parts, entry[T]{key: bytes.Clone(key), data: b.signal.New(1)})
 		return len(parts) - 1
 	}
 	at := add()
-	places := map[string]int{parts[at].key: at}
 	var buf [128]byte
 	b.signal.Distribute(data, func(r pcommon.Resource, items int) T {
 		if own := b.appendResource(buf[:0], r); !bytes.Equal(key[of:], own) {
@@ -57,11 +51,10 @@ func (b *Batcher[T]) partsOf(key []byte, of int, data T) (parts []part[T]) {
 			place, known := places[string(key)]
 			if !known {
 				place = add()
-				places[parts[place].key] = place
 			}
 			at = place
 		}
-		parts[at].items += items
+		parts[at].left += items
 		return parts[at].data
 	})
 	return parts
@@ -71,16 +64,15 @@ func (b *Batcher[T]) partsOf(key []byte, of int, data T) (parts []part[T]) {
 // is room go first, and the others as there comes to be room for each: a partition that is
 // stuck must not hold up the others. If some are refused the error holds them; if all are,
 // they go back to data.
-func (b *Batcher[T]) consumeParts(ctx context.Context, c *caller[T], data T, parts []part[T]) error {
+func (b *Batcher[T]) consumeParts(ctx context.Context, c *caller[T], data T, parts []entry[T]) error {
 	items := 0
 	rest := b.signal.New(0)
 	var late []entry[T]
-	for _, pt := range parts {
-		items += pt.items
-		e := entry[T]{key: []byte(pt.key), data: pt.data, left: pt.items}
+	for _, e := range parts {
+		items += e.left
 		switch {
-		case pt.items == 0:
-			b.signal.Move(pt.data, rest) // of no account, but the caller's
+		case e.left == 0:
+			b.signal.Move(e.data, rest) // of no account, but the caller's
 		case !b.enterAtOnce(ctx, c, &e):
 			late = append(late, e)
 		}
