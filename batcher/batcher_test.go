@@ -66,13 +66,7 @@ func testMaxSize[T any](t *testing.T, kind batchertest.Kind[T]) {
 		}
 		r.stop()
 		require.Equal(t, c.want, r.sink.Sizes(), c.name)
-		next := 0
-		for _, b := range r.sink.Batches() {
-			for _, id := range b.IDs {
-				require.Equal(t, next, id, "order: %s", c.name)
-				next++
-			}
-		}
+		r.inOrder()
 	}
 }
 

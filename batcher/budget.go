@@ -1,9 +1,6 @@
 package batcher
 
-import (
-	"container/heap"
-	"math"
-)
+import "math"
 
 // budget is the bound on what is held: 0 <= used <= capacity at every instant. Each
 // partition has an account in it. Who does not fit waits in the line of its account,
@@ -24,18 +21,19 @@ import (
 // An account that holds nothing, a newcomer, comes first, and leaves an eighth of the
 // capacity or, if that is less, half of what is free. Nobody passes it. If its request is
 // larger and waiting for others does not help, see Batcher.dispatch, it gets in piece by
-// piece; where callers do not wait it is refused, unless nothing is held at all. All others are passed while they are over their threshold, and are granted in the
-// order in which there is enough free for them. None of them starves: what it holds leaves,
-// and then it comes first.
+// piece; where callers do not wait it is refused, unless nothing is held at all. All others
+// are passed while they are over their threshold, and are granted in the order in which
+// there is enough free for them. None of them starves: what it holds leaves, and then it
+// comes first.
 type budget struct {
 	shared bool // accounts share it
 	blocks bool // callers wait, so that a request can be admitted in pieces
 
 	capacity int
 	used     int
-	first    list[account] // who waits and holds nothing; every one if the budget is not shared
-	over     overHeap      // who waits and holds something
-	waiting  int           // callers in all lines
+	first    list[account]   // who waits and holds nothing; every one if the budget is not shared
+	over     least[*account] // who waits and holds something, by what must be free for it
+	waiting  int             // callers in all lines
 }
 
 // account is what one partition has of the budget.
@@ -46,6 +44,9 @@ type account struct {
 	at    int // index in budget.over, plus one; 0: not there
 	need  int // while there: what must be free for the first in line
 }
+
+func (a *account) before(other *account) bool { return a.need < other.need }
+func (a *account) index() *int                { return &a.at }
 
 // waiter is one blocked caller.
 type waiter struct {
@@ -155,9 +156,7 @@ func (b *budget) remove(a *account, w *waiter) {
 // has changed.
 func (b *budget) place(a *account) {
 	if a.line.n == 0 || a.held == 0 || !b.shared {
-		if a.at > 0 {
-			heap.Remove(&b.over, a.at-1)
-		}
+		b.over.remove(a)
 		if a.line.n == 0 {
 			b.first.remove(&a.first)
 		} else if a.first.in == nil {
@@ -168,11 +167,7 @@ func (b *budget) place(a *account) {
 	b.first.remove(&a.first)
 	n := a.line.front.owner.items
 	a.need = n + int(math.Ceil(math.Sqrt(float64(a.held+n)*float64(b.capacity)/56)))
-	if a.at == 0 {
-		heap.Push(&b.over, a)
-	} else {
-		heap.Fix(&b.over, a.at-1)
-	}
+	b.over.put(a)
 }
 
 // grant admits everybody who may come in now.
@@ -201,8 +196,8 @@ func (b *budget) nextGrant() *account {
 		}
 		return nil
 	}
-	if len(b.over) > 0 && b.over[0].need <= b.capacity-b.used {
-		return b.over[0]
+	if b.over.len() > 0 && b.over.min().need <= b.capacity-b.used {
+		return b.over.min()
 	}
 	return nil
 }
@@ -252,8 +247,8 @@ func (b *budget) close() (woken *waiter) {
 	for b.first.front != nil {
 		empty(b.first.front.owner)
 	}
-	for len(b.over) > 0 {
-		empty(b.over[0])
+	for b.over.len() > 0 {
+		empty(b.over.min())
 	}
 	return woken
 }
@@ -281,31 +276,4 @@ func wakeAll(w *waiter) {
 		}
 		w = next
 	}
-}
-
-// overHeap implements heap.Interface, the smallest need first, and tells each account its
-// place.
-type overHeap []*account
-
-func (h overHeap) Len() int           { return len(h) }
-func (h overHeap) Less(i, j int) bool { return h[i].need < h[j].need }
-
-func (h overHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].at, h[j].at = i+1, j+1
-}
-
-func (h *overHeap) Push(x any) {
-	a := x.(*account)
-	*h = append(*h, a)
-	a.at = len(*h)
-}
-
-func (h *overHeap) Pop() any {
-	last := len(*h) - 1
-	a := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	a.at = 0
-	return a
 }

@@ -63,7 +63,7 @@
 //	pending.go    a batch and a partition's line, as plain data
 //	splitter.go   one forward pass that cuts any signal
 //	signal.go     what a signal must tell; traces.go, logs.go, metrics.go tell it
-//	settings.go, observer.go, errors.go, list.go
+//	settings.go, observer.go, errors.go, list.go, heap.go
 //
 // # Locks and goroutines
 //

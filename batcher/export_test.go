@@ -104,10 +104,10 @@ func (b *Batcher[T]) Check() error {
 	}
 	again := 0 // items that wait for a retry
 	if b.retries != nil {
-		if len(b.retries.heap) != retrying {
-			return fmt.Errorf("%d batches wait for a retry, %d counted", len(b.retries.heap), retrying)
+		if b.retries.grids.len() != retrying {
+			return fmt.Errorf("%d batches wait for a retry, %d counted", b.retries.grids.len(), retrying)
 		}
-		for _, g := range b.retries.heap {
+		for _, g := range b.retries.grids.heap {
 			again += g.owner.items
 			if g.owner.piece != nil {
 				sealed += g.owner.piece.behind()

@@ -126,6 +126,18 @@ func (r *rig[T]) delivered(n int) {
 	}
 }
 
+// inOrder checks that the items have arrived in the order of their identities, from 0 on.
+func (r *rig[T]) inOrder() {
+	r.t.Helper()
+	next := 0
+	for _, b := range r.sink.Batches() {
+		for _, id := range b.IDs {
+			require.Equal(r.t, next, id)
+			next++
+		}
+	}
+}
+
 func checkIdentity(t *testing.T, s batcher.Stats) {
 	t.Helper()
 	out := s.Delivered + s.Pending + s.Sealed + s.InFlight + s.Retrying

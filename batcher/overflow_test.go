@@ -92,13 +92,7 @@ func testFirstCome[T any](t *testing.T, kind batchertest.Kind[T]) {
 		require.NoError(t, <-result)
 	}
 	r.stop()
-	next := 0
-	for _, b := range r.sink.Batches() {
-		for _, id := range b.IDs {
-			require.Equal(t, next, id)
-			next++
-		}
-	}
+	r.inOrder()
 }
 
 func TestBlockedCallerLeavesWhenItsContextEnds(t *testing.T) {
@@ -235,13 +229,7 @@ func testPiecesOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r.send(5055)
 	r.send(20)
 	r.stop()
-	next := 0
-	for _, b := range r.sink.Batches() {
-		for _, id := range b.IDs {
-			require.Equal(t, next, id)
-			next++
-		}
-	}
+	r.inOrder()
 }
 
 // partial finds the data in an error that says which of its items were not accepted.

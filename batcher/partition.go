@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// partition is what the requests with the same values of the metadata keys share.
-// It is plain data, guarded by Batcher.mu, and exists while it holds anything or its
-// ticks are armed; the one partition of a batcher without keys exists for good.
+// partition is what the items with the same values of the keys share. It is plain data,
+// guarded by Batcher.mu, and exists while it holds anything, somebody waits for room in it,
+// or its ticks are armed; the one partition of a batcher without keys exists for good.
 type partition[T any] struct {
 	key string
 	// ctx is what every export of the partition runs under: the background context

@@ -68,8 +68,8 @@ func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 	for _, p := range b.partitions { // nobody waits in them any more
 		b.rest(p)
 	}
-	for len(b.retries.heap) > 0 { // there may be no time for what they wait for
-		b.requeue(b.retries.heap[0].owner, now)
+	for b.retries.grids.len() > 0 { // there may be no time for what they wait for
+		b.requeue(b.retries.grids.min().owner, now)
 	}
 	todo := b.dispatch()
 	b.noteDrained()
@@ -144,8 +144,8 @@ func (b *Batcher[T]) abort() (sealed, retrying int64) {
 	b.mu.Lock()
 	b.state = stateStopped
 	now := time.Now()
-	for len(b.retries.heap) > 0 {
-		bt := b.retries.heap[0].owner
+	for b.retries.grids.len() > 0 {
+		bt := b.retries.grids.min().owner
 		b.unwait(bt, now)
 		retrying += int64(bt.items)
 		b.budget.forfeit(&bt.partition.account, b.drop(bt, &end))

@@ -159,13 +159,7 @@ func testJoinOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
 	g.open()
 	r.stop()
 	require.Equal(t, []int{5, 10, 103}, r.sink.Sizes())
-	next := 0
-	for _, b := range r.sink.Batches() {
-		for _, id := range b.IDs {
-			require.Equal(t, next, id)
-			next++
-		}
-	}
+	r.inOrder()
 }
 
 func TestNothingJoinsABatchThatIsBeingFilledUp(t *testing.T) {

@@ -1,26 +1,26 @@
 package batcher
 
-import (
-	"container/heap"
-	"time"
-)
+import "time"
 
 // grid is one partition's ticks: t0 + k x interval in monotonic time. Neither a
 // slow export nor a late wake-up moves them.
 type grid[P any] struct {
 	owner *P
 	next  time.Time
-	at    int // index in ticker.heap, plus one; 0 while no tick is armed
+	at    int // index in ticker.grids, plus one; 0 while no tick is armed
 }
 
 func (g *grid[P]) armed() bool { return g.at > 0 }
+
+func (g *grid[P]) before(other *grid[P]) bool { return g.next.Before(other.next) }
+func (g *grid[P]) index() *int                { return &g.at }
 
 // ticker keeps the armed grids of all partitions, the earliest tick first, and one
 // timer for that tick. With no grid armed the timer is stopped. It is guarded by
 // Batcher.mu.
 type ticker[P any] struct {
 	interval time.Duration
-	heap     tickHeap[P]
+	grids    least[*grid[P]] // that are armed, by their next tick
 
 	// timer fires into the scheduling goroutine. It is stopped exactly while
 	// firing is zero.
@@ -40,7 +40,7 @@ func (t *ticker[P]) start(g *grid[P], now time.Time) { t.startAt(g, now.Add(t.in
 // startAt arms a grid whose first tick is at the given time. Requires that it is not armed.
 func (t *ticker[P]) startAt(g *grid[P], at, now time.Time) {
 	g.next = at
-	heap.Push(&t.heap, g)
+	t.grids.put(g)
 	t.set(now)
 }
 
@@ -49,17 +49,18 @@ func (t *ticker[P]) stop(g *grid[P], now time.Time) {
 	if !g.armed() {
 		return
 	}
-	heap.Remove(&t.heap, g.at-1)
+	t.grids.remove(g)
 	t.set(now)
 }
 
 // due returns the partition whose tick is the earliest if that tick is not after
 // now, and how late it is. The caller must advance or stop its grid.
 func (t *ticker[P]) due(now time.Time) (p *P, late time.Duration) {
-	if len(t.heap) == 0 || t.heap[0].next.After(now) {
+	if t.grids.len() == 0 || t.grids.min().next.After(now) {
 		return nil, 0
 	}
-	return t.heap[0].owner, now.Sub(t.heap[0].next)
+	g := t.grids.min()
+	return g.owner, now.Sub(g.next)
 }
 
 // advance moves a grid to its first tick after now. Ticks that were missed are
@@ -67,7 +68,7 @@ func (t *ticker[P]) due(now time.Time) (p *P, late time.Duration) {
 func (t *ticker[P]) advance(g *grid[P], now time.Time) {
 	late := now.Sub(g.next)
 	g.next = now.Add(t.interval - late%t.interval)
-	heap.Fix(&t.heap, g.at-1)
+	t.grids.put(g)
 	t.set(now)
 }
 
@@ -77,8 +78,8 @@ func (t *ticker[P]) fired() { t.firing = time.Time{} }
 // set makes the timer fire at the earliest tick.
 func (t *ticker[P]) set(now time.Time) {
 	var earliest time.Time
-	if len(t.heap) > 0 {
-		earliest = t.heap[0].next
+	if t.grids.len() > 0 {
+		earliest = t.grids.min().next
 	}
 	switch {
 	case earliest.Equal(t.firing):
@@ -88,30 +89,4 @@ func (t *ticker[P]) set(now time.Time) {
 		t.timer.Reset(earliest.Sub(now))
 	}
 	t.firing = earliest
-}
-
-// tickHeap implements heap.Interface and tells each grid its place.
-type tickHeap[P any] []*grid[P]
-
-func (h tickHeap[P]) Len() int           { return len(h) }
-func (h tickHeap[P]) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
-
-func (h tickHeap[P]) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].at, h[j].at = i+1, j+1
-}
-
-func (h *tickHeap[P]) Push(x any) {
-	g := x.(*grid[P])
-	*h = append(*h, g)
-	g.at = len(*h)
-}
-
-func (h *tickHeap[P]) Pop() any {
-	last := len(*h) - 1
-	g := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	g.at = 0
-	return g
 }
