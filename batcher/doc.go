@@ -13,7 +13,7 @@
 // A request is one call of Consume. An item is a span, a log record or a metric data
 // point. Items are accepted when Consume takes responsibility, or refused, when it
 // returns an error and keeps nothing. What was accepted is pending in an open batch, then
-// sealed in a closed batch that waits for an export slot, then in flight in an export
+// sealed in a batch that waits for an export slot, then in flight in an export
 // call, perhaps retrying, and ends as delivered, failed or dropped. Held is what is pending,
 // sealed, in flight or retrying. A partition is what the items with the same values of
 // Settings.MetadataKeys and Settings.ResourceKeys share. A batch is sealed for a reason, its [Trigger]. With
