@@ -3,6 +3,8 @@ package batcher
 import (
 	"context"
 	"encoding/binary"
+	"maps"
+	"slices"
 
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -13,7 +15,9 @@ import (
 // concatenation. Behind each other lie, for each of Settings.MetadataKeys, one more than
 // the number of its values, and each value behind its length; for each of
 // Settings.ResourceKeys one more than the type of its value, and its text behind its length.
-// A key that is unset is a 0.
+// A map or slice follows as appendNested has it, because different ones can have the same
+// text: it is JSON, which has one kind of number and no invalid UTF-8. A key that is unset is
+// a 0.
 
 // appendKey appends the part of an identity that comes from a caller's metadata.
 func appendKey(to []byte, keys []string, md client.Metadata) []byte {
@@ -41,6 +45,36 @@ func appendResourceKey(to []byte, keys []string, attributes pcommon.Map) []byte 
 			continue
 		}
 		to = append(to, byte(v.Type())+1)
+		to = appendText(to, v.AsString())
+		if nests(v.Type()) {
+			to = appendText(to, string(appendNested(nil, v)))
+		}
+	}
+	return to
+}
+
+func nests(t pcommon.ValueType) bool { return t == pcommon.ValueTypeMap || t == pcommon.ValueTypeSlice }
+
+// appendNested appends a value and all that is in it: its type, how many elements follow, in
+// a map by their keys, or else its text behind its length.
+func appendNested(to []byte, v pcommon.Value) []byte {
+	to = append(to, byte(v.Type()))
+	switch v.Type() {
+	case pcommon.ValueTypeSlice:
+		to = binary.AppendUvarint(to, uint64(v.Slice().Len()))
+		for _, e := range v.Slice().All() {
+			to = appendNested(to, e)
+		}
+	case pcommon.ValueTypeMap:
+		to = binary.AppendUvarint(to, uint64(v.Map().Len()))
+		elements := make(map[string]pcommon.Value, v.Map().Len())
+		for k, e := range v.Map().All() {
+			elements[k] = e
+		}
+		for _, k := range slices.Sorted(maps.Keys(elements)) {
+			to = appendNested(appendText(to, k), elements[k])
+		}
+	default:
 		to = appendText(to, v.AsString())
 	}
 	return to
@@ -85,8 +119,13 @@ func partitionContext(base context.Context, key string, metadataKeys, resourceKe
 		own[name] = values
 	}
 	for _, name := range resourceKeys {
-		if read() != 0 {
-			own[name] = []string{text()}
+		t := read()
+		if t == 0 {
+			continue
+		}
+		own[name] = []string{text()}
+		if nests(pcommon.ValueType(t - 1)) {
+			text()
 		}
 	}
 	return client.NewContext(base, client.Info{Metadata: client.NewMetadata(own)})

@@ -286,13 +286,16 @@ func FuzzResourceKey(f *testing.F) {
 	f.Add("a", "b", "c", uint8(0x12), uint8(0x21))
 	f.Add("", "1", "\x00", uint8(0), uint8(0x34))
 	f.Add("1", "1", "1", uint8(0x12), uint8(0x13))
+	f.Add("\x85", "\x88", "0", uint8(5), uint8(5)) // the same JSON: invalid UTF-8 is replaced
+	f.Add("a", "a", "", uint8(6), uint8(7))        // the same JSON: a number
+	f.Add("a", "a", "", uint8(0x86), uint8(0x96))
 	names := []string{"k1", "k2"}
 	build := func(shape uint8, texts ...string) (attributes ptrace.ResourceSpans, want map[string][]string) {
 		r := ptrace.NewResourceSpans()
 		want = map[string][]string{}
 		for i, name := range names {
 			text := texts[i]
-			switch shape & 0xf % 6 {
+			switch shape & 0xf % 10 {
 			case 0:
 				continue
 			case 1:
@@ -305,6 +308,18 @@ func FuzzResourceKey(f *testing.F) {
 				r.Resource().Attributes().PutEmptySlice(name).AppendEmpty().SetStr(text)
 			case 5:
 				r.Resource().Attributes().PutEmptyMap(name).PutStr(text, text)
+			case 6:
+				r.Resource().Attributes().PutEmptyMap(name).PutInt(text, 1)
+			case 7:
+				r.Resource().Attributes().PutEmptyMap(name).PutDouble(text, 1)
+			case 8:
+				m := r.Resource().Attributes().PutEmptySlice(name).AppendEmpty().SetEmptyMap()
+				m.PutBool(text, true)
+				m.PutStr("a"+text, "")
+			case 9:
+				m := r.Resource().Attributes().PutEmptySlice(name).AppendEmpty().SetEmptyMap()
+				m.PutStr("a"+text, "") // in another order
+				m.PutBool(text, true)
 			}
 			v, _ := r.Resource().Attributes().Get(name)
 			want[name] = []string{v.AsString()}
