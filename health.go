@@ -246,3 +246,9 @@ func earlier(a, b time.Duration) time.Duration {
 	}
 	return min(a, b)
 }
+
+// tooLarge notes items that were dropped because each alone exceeds send_batch_max_bytes.
+func (h *health) tooLarge(items, largest int) {
+	h.logger.Error("Items were dropped because each alone exceeds send_batch_max_bytes",
+		zap.Int("items", items), zap.Int("largest_bytes", largest))
+}

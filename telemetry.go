@@ -132,6 +132,11 @@ func (t *telemetry) MeasuresBytes() bool {
 	return now >= next && t.measured.CompareAndSwap(next, now+int64(measureInterval))
 }
 
+// ItemsTooLarge implements batcher.Observer.
+func (t *telemetry) ItemsTooLarge(items, largest int) {
+	t.health.tooLarge(items, largest)
+}
+
 // ExportStarted implements batcher.Observer. What is sent again is no further batch.
 func (t *telemetry) ExportStarted(e batcher.Export) {
 	if e.Attempt > 1 || e.Part {

@@ -23,6 +23,10 @@ var (
 	ErrTooLarge = errors.New("request larger than queue_size")
 )
 
+// ErrItemTooLarge is the outcome of items of which each alone exceeds
+// send_batch_max_bytes. It comes with the Collector's permanent mark.
+var ErrItemTooLarge = errors.New("item larger than send_batch_max_bytes")
+
 // ErrDownstreamDied is the outcome of a batch when the call of the next consumer
 // did not return: it panicked or ended its goroutine.
 var ErrDownstreamDied = errors.New("the next consumer did not return")
@@ -78,12 +82,14 @@ const (
 	DroppedShutdown DroppedCause = iota
 	// DroppedCanceled: the context of the waiting caller ended while they were pending.
 	DroppedCanceled
+	// DroppedItemTooLarge: each of them alone exceeds SendBatchMaxBytes.
+	DroppedItemTooLarge
 
 	droppedCauseCount
 )
 
 // String returns the cause as metrics name it.
-func (c DroppedCause) String() string { return [...]string{"shutdown", "canceled"}[c] }
+func (c DroppedCause) String() string { return [...]string{"shutdown", "canceled", "item_too_large"}[c] }
 
 // failedCause classifies what the next consumer returned for an export that ran
 // under ctx. A permanent error stays permanent even if the time was over as well.

@@ -218,6 +218,8 @@ func (e *events) AdmissionWaited(d time.Duration) {
 func (e *events) Ticked(d time.Duration) { e.mu.Lock(); e.late = append(e.late, d); e.mu.Unlock() }
 func (e *events) MeasuresBytes() bool    { return e.bytes }
 
+func (e *events) ItemsTooLarge(int, int) {}
+
 func (e *events) ExportStarted(x batcher.Export) {
 	e.mu.Lock()
 	e.began = append(e.began, x)

@@ -13,6 +13,9 @@ type Observer interface {
 	Ticked(late time.Duration)
 	// MeasuresBytes tells whether Export.Bytes is wanted. Measuring walks the batch.
 	MeasuresBytes() bool
+	// ItemsTooLarge reports items of one request that were dropped because each alone
+	// exceeds SendBatchMaxBytes, and the size of the largest in OTLP's binary encoding.
+	ItemsTooLarge(items, largest int)
 	// ExportStarted reports a batch about to be handed to the next consumer.
 	ExportStarted(e Export)
 	// ExportEnded reports its outcome, before the items leave the budget. Not called for
@@ -72,6 +75,7 @@ type nopObserver struct{}
 func (nopObserver) AdmissionWaited(time.Duration)              {}
 func (nopObserver) Ticked(time.Duration)                       {}
 func (nopObserver) MeasuresBytes() bool                        { return false }
+func (nopObserver) ItemsTooLarge(int, int)                     {}
 func (nopObserver) ExportStarted(Export)                       {}
 func (nopObserver) ExportEnded(Export, time.Duration, Outcome) {}
 
@@ -97,6 +101,10 @@ type Stats struct {
 	// were admitted this instant and are still being moved in.
 	Held     int64
 	Capacity int64
+	// HeldBytes is what is taken of CapacityBytes, the memory limit, in estimated bytes of
+	// heap. Both are 0 where there is no such limit: nothing is estimated then.
+	HeldBytes     int64
+	CapacityBytes int64
 
 	Batches         [triggerCount]int64 // sealed batches by Trigger
 	ExportsInFlight int64               // export calls under way

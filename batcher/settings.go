@@ -22,6 +22,10 @@ type Settings struct {
 	// SendBatchMaxSize is the most items in a batch; 0 is no limit. Otherwise at
 	// least SendBatchSize.
 	SendBatchMaxSize int
+	// SendBatchMaxBytes is the most bytes in a batch in OTLP's binary encoding; 0 is no
+	// limit. An item that takes more by itself is dropped, and Consume returns an error that
+	// wraps ErrItemTooLarge.
+	SendBatchMaxBytes int
 
 	// MetadataKeys are the client metadata keys that separate partitions. Their case
 	// does not matter; a key that is unset differs from one that is empty.
@@ -38,6 +42,9 @@ type Settings struct {
 	// MetadataKeys or ResourceKeys a partition holds at most seven eighths of it, and the less
 	// is free the less.
 	QueueSize int
+	// MemoryLimit is the most bytes held, as Signal.Heap estimates them, together with
+	// QueueSize; 0 is no limit.
+	MemoryLimit int
 	// BlockOnOverflow makes callers wait for room rather than refusing them.
 	BlockOnOverflow bool
 
@@ -109,6 +116,8 @@ func (s *Settings) Validate() error {
 	reject(s.SendBatchMaxSize != 0 && s.SendBatchMaxSize < s.SendBatchSize,
 		"send_batch_max_size: %d is less than send_batch_size (%d); accepted are 0 (no limit) and %[2]d or more",
 		s.SendBatchMaxSize, s.SendBatchSize)
+	reject(s.SendBatchMaxBytes < 0, "send_batch_max_bytes: %d is negative; accepted are 0 (no limit) and more", s.SendBatchMaxBytes)
+	reject(s.MemoryLimit < 0, "memory_limit: %d is negative; accepted are 0 (no limit) and more", s.MemoryLimit)
 	reject(s.MetadataCardinalityLimit < 0,
 		"metadata_cardinality_limit: %d is negative; accepted are 0 (no limit) and more", s.MetadataCardinalityLimit)
 	reject(s.QueueSize < max(1, s.SendBatchSize),
