@@ -90,7 +90,7 @@ func TestRefusalForLackOfRoomIsRetryable(t *testing.T) {
 		r.send(98)
 		err := r.try(context.Background(), 3)
 		require.ErrorIs(t, err, batcher.ErrOverflow)
-		require.EqualError(t, err, "queue_size reached: 98 of 100 items are held, 3 more do not fit")
+		require.EqualError(t, err, "no room: 98 of 100 items (queue_size) are held, 3 more do not fit")
 		requireRetryable(t.T, err)
 		g.open()
 	})
@@ -440,7 +440,7 @@ func TestRequestLargerThanTheQueueIsPermanentWhereNobodyWaits(t *testing.T) {
 		require.ErrorIs(t, err, batcher.ErrTooLarge)
 		require.True(t, consumererror.IsPermanent(err))
 		require.Equal(t, codes.Internal, grpcCode(err))
-		require.ErrorContains(t, err, "request larger than queue_size: 101 items exceed 100 and block_on_overflow is off")
+		require.ErrorContains(t, err, "request too large: 101 items exceed queue_size (100) and block_on_overflow is off")
 		r.next = 0
 		r.send(100)
 		r.stop()

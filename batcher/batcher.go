@@ -34,6 +34,8 @@ type Batcher[T any] struct {
 	fullest    fullest[T]
 	exports    int // slots taken
 	blocked    int // callers that wait for room; one may stand in several lines
+	woken      *waiter // chain of callers that were admitted and are not told yet, see dispatch
+	heapAway   int     // of the budget: what is in flight, or being searched
 	ticker     *ticker[partition[T]]
 	retries    *ticker[batch[T]] // the batches that wait to be sent again
 	empty      bool              // drained is closed
@@ -47,7 +49,10 @@ type Batcher[T any] struct {
 	next   func(context.Context, T) error
 	only   *partition[T] // the partition of a batcher without keys
 
-	maxItems     int  // most items in a batch
+	limit        Size // most in a batch
+	weighsBytes  bool // limit.Bytes is set
+	weighsHeap   bool // the budget is limited in heap
+	heapCopies   int  // how often what is held lies in memory
 	perPartition int  // most exports of one partition at once
 	sharesSlots  bool // how many it may have depends on how many slots are free, too
 	ordered      bool // the batches of a partition leave one after the other, whatever happens
@@ -93,12 +98,22 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 		next:   next,
 
 		// Where a setting is 0 the next larger bound applies.
-		maxItems:     cmp.Or(set.SendBatchMaxSize, math.MaxInt),
+		limit: Size{
+			Items: cmp.Or(set.SendBatchMaxSize, math.MaxInt),
+			Bytes: cmp.Or(set.SendBatchMaxBytes, math.MaxInt),
+			Heap:  math.MaxInt,
+		},
+		weighsBytes:  set.SendBatchMaxBytes > 0,
+		weighsHeap:   set.MemoryLimit > 0,
+		heapCopies:   1,
 		perPartition: cmp.Or(set.MaxConcurrentExportsPerPartition, set.MaxConcurrentExports),
 
 		copies: set.NextMutates && (set.WaitForResult || set.Retry.Enabled),
 
-		budget:    budget{capacity: set.QueueSize, shared: set.divides(), blocks: set.BlockOnOverflow},
+		budget: budget{
+			capacity: set.QueueSize, heapCapacity: set.MemoryLimit, heavy: set.MemoryLimit > 0,
+			shared: set.divides(), blocks: set.BlockOnOverflow,
+		},
 		stop:      make(chan struct{}),
 		scheduled: make(chan struct{}),
 		drained:   make(chan struct{}),
@@ -106,6 +121,9 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 	}
 	b.ordered = b.perPartition == 1
 	b.resends = b.copies || !set.NextMutates
+	if b.copies {
+		b.heapCopies = 2 // one of them while it is in flight, but it must fit then
+	}
 	b.base, b.cancel = context.WithCancel(b.labelled("export"))
 	if set.divides() {
 		b.set.MetadataKeys = make([]string, len(set.MetadataKeys))
@@ -144,11 +162,14 @@ func (b *Batcher[T]) Start() error {
 // them are delivered, and an error is that of their own exports, permanent or not as these
 // were. When ctx ends, what is still pending is withdrawn and the rest may be delivered.
 //
-// A request with more items than QueueSize is admitted piece by piece, and so is one of
+// A request that exceeds QueueSize or MemoryLimit is admitted piece by piece, and so is one of
 // a partition that holds nothing, if less than that is free. One with resources of several
 // partitions is divided. If that is cut short, the error (consumererror.Traces and its kin)
 // holds the items that were not accepted. Every refusal but ErrTooLarge is worth a later
 // try.
+//
+// Items that exceed SendBatchMaxBytes each, or all of MemoryLimit, are dropped, and the
+// others go on. The error wraps ErrItemTooLarge then, whether the caller waits or not.
 //
 // Consume empties data, so the caller must own it.
 func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
@@ -169,17 +190,21 @@ func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
 
 // consume is Consume for a request of one partition.
 func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data T) error {
-	items := b.signal.Items(data)
+	size, sizes := b.measure(data)
+	c.items = size.Items
 	ended := ctx.Err()
 	b.lock()
-	if ended == nil && b.join(c, key, data, items) {
+	if ended == nil && b.join(c, key, data, size) {
 		b.mu.Unlock()
-		return b.outcome(ctx, &c.waits)
+		sizes.free()
+		return b.outcome(ctx, c)
 	}
-	if r := b.enter(ctx, ended, c, key, data, items); r != nil {
-		return b.partly(ctx, c, r, items)
+	r := b.enter(ctx, ended, c, key, data, size, sizes)
+	sizes.free()
+	if r != nil {
+		return b.partly(ctx, c, r, size.Items)
 	}
-	return b.outcome(ctx, &c.waits)
+	return b.outcome(ctx, c)
 }
 
 // Pauses between tries for the lock, in turns of an empty loop, each about a third of a
@@ -214,12 +239,12 @@ func (b *Batcher[T]) lock() {
 // it does not fill, or into one that waits for a slot. Nothing is to be sealed, armed, cut,
 // dispatched or woken for it: had the batch been due to leave, it would have left. It tells
 // whether it did so. Requires b.mu held.
-func (b *Batcher[T]) join(c *caller[T], key []byte, data T, items int) bool {
+func (b *Batcher[T]) join(c *caller[T], key []byte, data T, size Size) bool {
 	p := b.only
 	if p == nil {
 		p = b.partitions[string(key)]
 	}
-	if p == nil || b.state != stateRunning || items == 0 {
+	if p == nil || b.state != stateRunning || size.Items == 0 {
 		return false
 	}
 	bt := p.open
@@ -228,11 +253,16 @@ func (b *Batcher[T]) join(c *caller[T], key []byte, data T, items int) bool {
 			return false
 		}
 	}
-	if items >= b.set.SendBatchSize-bt.items || !b.budget.take(&p.account, items) {
+	if !b.leavesOpen(bt, size) || !b.budget.take(&p.account, size) {
 		return false
 	}
-	b.add(c, bt, data, items)
+	b.add(c, bt, data, size)
 	return true
+}
+
+// leavesOpen tells whether bt is not full with so much more in it.
+func (b *Batcher[T]) leavesOpen(bt *batch[T], size Size) bool {
+	return size.Items < b.set.SendBatchSize-bt.items && size.Bytes < b.limit.Bytes-bt.bytes
 }
 
 // caller is what one Consume call knows of its context, read before b.mu is taken because
@@ -240,25 +270,27 @@ func (b *Batcher[T]) join(c *caller[T], key []byte, data T, items int) bool {
 type caller[T any] struct {
 	span  trace.SpanContext
 	waits waits[T] // empty where it does not
+	items int      // of its request
+	lost  *lost[T] // of them; nil: none
 }
 
 // enter admits a request and puts it into batches: what join does not do. The error of the
 // caller's context is ended. Requires b.mu held, and releases it.
-func (b *Batcher[T]) enter(ctx context.Context, ended error, c *caller[T], key []byte, data T, items int) *refusal[T] {
-	r := b.closed(ended, items)
-	if r != nil || items == 0 {
+func (b *Batcher[T]) enter(ctx context.Context, ended error, c *caller[T], key []byte, data T, size Size, sizes *Sizes) *refusal[T] {
+	r := b.closed(ended, size.Items)
+	if r != nil || size.Items == 0 {
 		b.mu.Unlock()
 		return r
 	}
-	if p := b.admit(key, items); p != nil {
-		return b.accept(c, p, data, items)
+	if p := b.admit(key, size); p != nil {
+		return b.accept(c, p, data, size, sizes)
 	}
 	if !b.set.BlockOnOverflow {
-		r = b.noRoom(key, items)
+		r = b.noRoom(key, size)
 		b.mu.Unlock()
 		return r
 	}
-	line := []entry[T]{{key: bytes.Clone(key), data: data, left: items}} // so that the original stays on the stack
+	line := []entry[T]{{key: bytes.Clone(key), data: data, left: size, sizes: sizes}} // so that the original stays on the stack
 	if r = b.enterLate(ctx, c, line); r != nil && line[0].apart {
 		r.rest, r.apart = b.signal.New(0), true
 		b.restOf(&line[0], r.rest)
@@ -266,14 +298,14 @@ func (b *Batcher[T]) enter(ctx context.Context, ended error, c *caller[T], key [
 	return r
 }
 
-// admit takes items of the budget for a partition and returns it, or nil if they do not fit
-// or somebody is to come before. Requires b.mu held, stateRunning, and items > 0.
-func (b *Batcher[T]) admit(key []byte, items int) *partition[T] {
-	if items > b.set.QueueSize {
+// admit takes a request's part of the budget for a partition and returns it, or nil if it
+// does not fit or somebody is to come before. Requires b.mu held, stateRunning, and items.
+func (b *Batcher[T]) admit(key []byte, size Size) *partition[T] {
+	if !b.budget.holds(size) {
 		return nil
 	}
 	p := b.partitionOf(key)
-	if b.budget.take(&p.account, items) {
+	if b.budget.take(&p.account, size) {
 		return p
 	}
 	b.rest(p)
@@ -282,15 +314,15 @@ func (b *Batcher[T]) admit(key []byte, items int) *partition[T] {
 
 // noRoom is the refusal of a request that does not fit and must not wait. Requires b.mu
 // held.
-func (b *Batcher[T]) noRoom(key []byte, items int) *refusal[T] {
-	if items > b.set.QueueSize {
-		return tooLarge[T](items, b.set.QueueSize)
+func (b *Batcher[T]) noRoom(key []byte, size Size) *refusal[T] {
+	if !b.budget.holds(size) {
+		return tooLarge[T](size, &b.budget)
 	}
-	held := 0
+	var a account
 	if p := b.partitions[string(key)]; p != nil {
-		held = p.account.held
+		a = p.account
 	}
-	return overflow[T](items, held, &b.budget)
+	return overflow[T](size, &a, &b.budget)
 }
 
 // closed tells why a request is refused whatever room there is, or nil. The error of
@@ -318,24 +350,26 @@ func (b *Batcher[T]) refuse(r *refusal[T], items int) error {
 // accept puts admitted items into the open batch of their partition and seals what
 // is full. If the time for shutting down ends meanwhile, it returns the refusal with
 // what it has not placed. Requires b.mu held, and releases it.
-func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, items int) *refusal[T] {
-	for items > b.maxItems-p.openItems() {
-		if nearlyFull(p.openItems(), b.maxItems) {
+func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, size Size, sizes *Sizes) *refusal[T] {
+	for size.Items > 0 && !size.within(b.room(p.open)) {
+		if b.nearlyFull(p.open) {
 			b.seal(p, TriggerSize, time.Now())
 			continue
 		}
-		var r *refusal[T]
-		if r, data, items = b.fill(c, p, data, items); r != nil {
+		r, rest := b.fill(c, p, data, size, sizes)
+		if r != nil {
 			b.mu.Unlock()
 			return r
 		}
+		data, size, sizes = rest.data, rest.Size, nil
 	}
 	switch bt := p.line.last(); {
-	case items == 0: // all of it was in full batches
-	case bt != nil && p.open == nil && items < b.set.SendBatchSize-bt.items:
-		b.add(c, bt, data, items)
+	case size.Items == 0: // all of it was in full batches, or lost
+		b.rest(p)
+	case bt != nil && p.open == nil && b.leavesOpen(bt, size):
+		b.add(c, bt, data, size)
 	default:
-		b.place(c, p, data, items)
+		b.place(c, p, data, size)
 	}
 	todo := b.dispatch()
 	b.mu.Unlock()
@@ -345,13 +379,13 @@ func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, items int) *r
 
 // place puts items that fit into the open batch of p, and seals it if it is due.
 // Requires b.mu held.
-func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, items int) {
+func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, size Size) {
 	b.open(p)
-	b.add(c, p.open, data, items)
+	b.add(c, p.open, data, size)
 	switch {
 	case b.state != stateRunning:
 		b.seal(p, TriggerShutdown, time.Now())
-	case p.open.items >= b.set.SendBatchSize:
+	case !b.leavesOpen(p.open, Size{}):
 		b.seal(p, TriggerSize, time.Now())
 	default:
 		if b.set.Timeout > 0 && !p.grid.armed() {
@@ -363,13 +397,12 @@ func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, items int) {
 
 // add moves items to a batch that has room for them: the open one of its partition, or the
 // last one in its line. Requires b.mu held.
-func (b *Batcher[T]) add(c *caller[T], bt *batch[T], data T, items int) {
-	b.put(c, bt, data, items)
-	bt.items += items
-	b.accepted += int64(items)
+func (b *Batcher[T]) add(c *caller[T], bt *batch[T], data T, size Size) {
+	b.put(c, bt, data, size)
+	b.accepted += int64(size.Items)
 	p := bt.partition
 	if p.open != bt {
-		b.stats.Sealed += int64(items)
+		b.stats.Sealed += int64(size.Items)
 		return
 	}
 	if b.only == nil {
@@ -378,9 +411,14 @@ func (b *Batcher[T]) add(c *caller[T], bt *batch[T], data T, items int) {
 	}
 }
 
-// put makes data, which has that many items, a part of bt, and leaves counting to its
+// put makes data, which has that size, a part of bt, and leaves the batcher's counts to its
 // caller. Requires b.mu held.
-func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, items int) {
+func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, size Size) {
+	bt.items += size.Items
+	if b.weighs() {
+		bt.bytes += size.Bytes
+		bt.heap += size.Heap
+	}
 	link := 0
 	if c.span.IsSampled() {
 		link = bt.link(c.span)
@@ -394,7 +432,7 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, items int) {
 		return
 	}
 	b.signal.Ref(data) // the caller may leave before the batch does
-	c.waits.share(bt, share[T]{data: data, items: items, link: link})
+	c.waits.share(bt, share[T]{data: data, Size: size, link: link})
 }
 
 // open makes sure that p has an open batch. Requires b.mu held.
@@ -450,6 +488,7 @@ func (b *Batcher[T]) Stats() Stats {
 		s.Pending -= n
 	}
 	s.Held, s.Capacity = int64(b.budget.used), int64(b.budget.capacity)
+	s.HeldBytes, s.CapacityBytes = int64(b.budget.heapUsed), int64(b.budget.heapCapacity)
 	s.ExportsInFlight = int64(b.exports)
 	s.LivePartitions = int64(b.live.n)
 	s.WaitingCallers = int64(b.blocked)

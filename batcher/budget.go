@@ -2,9 +2,10 @@ package batcher
 
 import "math"
 
-// budget is the bound on what is held: 0 <= used <= capacity at every instant. Each
-// partition has an account in it. Who does not fit waits in the line of its account,
-// first come, first served. It is plain data, guarded by Batcher.mu.
+// budget is the bound on what is held: 0 <= used <= capacity at every instant, in items and,
+// if that is limited, in bytes of heap. Each partition has an account in it. Who does not fit
+// waits in the line of its account, first come, first served. It is plain data, guarded by
+// Batcher.mu.
 //
 // With one account that is all. Where accounts share the budget each has a threshold that
 // sinks with what is free: one that holds something is admitted only if afterwards
@@ -16,7 +17,10 @@ import "math"
 // still room for another one: the n-th leaves roughly 1/(56 x n) of the capacity free. With
 // seven times as the only rule it would be 1/8^n, which is less than one item of a default
 // budget after the sixth. (Dynamic thresholds: Choudhury and Hahne, "Dynamic Queue Length
-// Thresholds for Shared-Memory Packet Switches", 1998. The square is ours.)
+// Thresholds for Shared-Memory Packet Switches", 1998. The square is ours.) Where heap is
+// limited, too, held is the larger part of the two that the account has, and free the
+// smaller part of the two that is left. (Dominant shares: Ghodsi et al., "Dominant Resource
+// Fairness", 2011.) So one number orders those who wait, whatever they wait for.
 //
 // An account that holds nothing, a newcomer, comes first, and leaves an eighth of the
 // capacity or, if that is less, half of what is free. Nobody passes it. If its request is
@@ -28,21 +32,26 @@ import "math"
 type budget struct {
 	shared bool // accounts share it
 	blocks bool // callers wait, so that a request can be admitted in pieces
+	heavy  bool // heap is limited
 
-	capacity int
+	capacity int // items
 	used     int
 	first    list[account]   // who waits and holds nothing; every one if the budget is not shared
 	over     least[*account] // who waits and holds something, by what must be free for it
 	waiting  int             // callers in all lines
+
+	heapCapacity int // bytes
+	heapUsed     int
 }
 
 // account is what one partition has of the budget.
 type account struct {
-	held  int // what is taken of the budget, if that is shared
+	held  int // items taken of the budget, if that is shared
+	heap  int // bytes, the same
 	line  list[waiter]
 	first link[account]
-	at    int // index in budget.over, plus one; 0: not there
-	need  int // while there: what must be free for the first in line
+	at    int     // index in budget.over, plus one; 0: not there
+	need  float64 // while there: what must be free for the first in line
 }
 
 func (a *account) before(other *account) bool { return a.need < other.need }
@@ -50,12 +59,13 @@ func (a *account) index() *int                { return &a.at }
 
 // waiter is one blocked caller.
 type waiter struct {
-	items int
+	want Size
+	// least is the smallest piece of it that is of any use; at least an item.
+	least Size
 	link  link[waiter]
 
-	// granted is how many items have been taken for the waiter: all, or the first ones of
-	// them. Guarded by Batcher.mu.
-	granted int
+	// granted is what has been taken for the waiter: all, or a part. Guarded by Batcher.mu.
+	granted Size
 	// wake gets a value, without Batcher.mu, once the waiter is granted or the batcher no
 	// longer admits anybody. It has one slot and may belong to several waiters.
 	wake chan<- struct{}
@@ -63,54 +73,83 @@ type waiter struct {
 	next *waiter
 }
 
-// fits tells whether n items may be taken for a without a wait. Requires that nobody
-// waits in a's line.
-func (b *budget) fits(a *account, n int) bool {
-	free := b.capacity - b.used
+// fits tells whether s may be taken for a without a wait. Requires that nobody waits in
+// a's line.
+func (b *budget) fits(a *account, s Size) bool {
 	switch {
-	case n > free:
+	case s.Items > b.capacity-b.used, b.heavy && s.Heap > b.heapCapacity-b.heapUsed:
 		return false
 	case !b.shared:
 		return true
 	case a.held == 0:
-		return n <= b.leaving(free, free/2) || b.used == 0 && !b.blocks
+		free := b.free()
+		return b.weigh(s.Items, s.Heap) <= b.leaving(free, free/2) || b.used == 0 && !b.blocks
 	}
-	return b.within(a.held+n, free-n)
+	return b.need(a, s) <= b.free()
 }
 
-// within tells whether an account that holds that much is within its threshold.
-func (b *budget) within(held, free int) bool {
-	return float64(held)*float64(b.capacity) <= 56*float64(free)*float64(free)
+// holds tells whether the budget can ever hold s.
+func (b *budget) holds(s Size) bool {
+	return s.Items <= b.capacity && (!b.heavy || s.Heap <= b.heapCapacity)
 }
 
-// leaving returns how many items a newcomer may take that has to leave so many, or an eighth
-// of the capacity if that is less; at least 1 if anything is free.
-func (b *budget) leaving(free, leave int) int {
-	return max(min(1, free), free-min(leave, b.capacity/8))
+// weigh is the larger part of the budget that so many items and bytes are of, in items.
+func (b *budget) weigh(items, heap int) float64 {
+	if !b.heavy {
+		return float64(items)
+	}
+	return max(float64(items), float64(heap)*float64(b.capacity)/float64(b.heapCapacity))
 }
 
-// take takes n items for a if they fit and nobody is to come before.
-func (b *budget) take(a *account, n int) bool {
-	if a.line.n > 0 || b.first.n > 0 || !b.fits(a, n) {
+// free is the smaller part of the budget that is free, in items.
+func (b *budget) free() float64 {
+	free := float64(b.capacity - b.used)
+	if b.heavy {
+		free = min(free, float64(b.heapCapacity-b.heapUsed)*float64(b.capacity)/float64(b.heapCapacity))
+	}
+	return free
+}
+
+// need is how much must be free for an account that holds something to take s and be
+// within its threshold then.
+func (b *budget) need(a *account, s Size) float64 {
+	held := b.weigh(a.held+s.Items, a.heap+s.Heap)
+	return b.weigh(s.Items, s.Heap) + math.Sqrt(held*float64(b.capacity)/56)
+}
+
+// leaving returns how much a newcomer may take that has to leave so much, or an eighth of
+// the capacity if that is less; at least one item if it is free.
+func (b *budget) leaving(free, leave float64) float64 {
+	return max(min(1, free), free-math.Floor(min(leave, float64(b.capacity/8))))
+}
+
+// take takes s for a if it fits and nobody is to come before.
+func (b *budget) take(a *account, s Size) bool {
+	if a.line.n > 0 || b.first.n > 0 || !b.fits(a, s) {
 		return false
 	}
-	b.add(a, n)
+	b.add(a, s)
 	return true
 }
 
-// add counts n items of a. An account that has the budget for itself is spared a cache line
-// that would travel between cores.
-func (b *budget) add(a *account, n int) {
-	b.used += n
+// add counts s for a. An account that has the budget for itself is spared a cache line that
+// would travel between cores.
+func (b *budget) add(a *account, s Size) {
+	b.used += s.Items
 	if b.shared {
-		a.held += n
+		a.held += s.Items
+	}
+	if b.heavy {
+		b.heapUsed += s.Heap
+		a.heap += s.Heap
 	}
 }
 
-// wait puts a caller of n items in line. Requires 0 < n <= capacity: more would wait
-// for ever.
-func (b *budget) wait(a *account, n int, wake chan<- struct{}) *waiter {
-	w := &waiter{items: n, wake: wake}
+// wait puts a caller in line who wants s, or a piece of it that is not less than least.
+// Requires that least is something, and s does not exceed the capacity: more would wait for
+// ever.
+func (b *budget) wait(a *account, s, least Size, wake chan<- struct{}) *waiter {
+	w := &waiter{want: s, least: least, wake: wake}
 	w.link.owner = w
 	a.line.pushBack(&w.link)
 	b.waiting++
@@ -118,25 +157,28 @@ func (b *budget) wait(a *account, n int, wake chan<- struct{}) *waiter {
 	return w
 }
 
-// release gives n items of a back and returns every waiter that is granted, chained.
-func (b *budget) release(a *account, n int) *waiter {
-	b.forfeit(a, n)
+// release gives s of a back and returns every waiter that is granted, chained.
+func (b *budget) release(a *account, s Size) *waiter {
+	b.forfeit(a, s)
 	b.place(a)
 	return b.grant()
 }
 
-// forfeit gives n items of a back without granting anything.
-func (b *budget) forfeit(a *account, n int) {
-	if n > b.used || b.shared && n > a.held {
+// forfeit gives s of a back without granting anything.
+func (b *budget) forfeit(a *account, s Size) {
+	if s.Items > b.used || b.shared && s.Items > a.held {
 		panic("batcher: more items released than held")
 	}
-	b.add(a, -n)
+	if b.heavy && s.Heap > a.heap {
+		panic("batcher: more bytes released than held")
+	}
+	b.add(a, Size{Items: -s.Items, Heap: -s.Heap})
 }
 
 // leave takes a waiter out of a's line, or gives back what it was granted, and
 // returns those that are granted then.
 func (b *budget) leave(a *account, w *waiter) *waiter {
-	if w.granted > 0 {
+	if w.granted.Items > 0 {
 		return b.release(a, w.granted)
 	}
 	b.remove(a, w)
@@ -165,8 +207,7 @@ func (b *budget) place(a *account) {
 		return
 	}
 	b.first.remove(&a.first)
-	n := a.line.front.owner.items
-	a.need = n + int(math.Ceil(math.Sqrt(float64(a.held+n)*float64(b.capacity)/56)))
+	a.need = b.need(a, a.line.front.owner.want)
 	b.over.put(a)
 }
 
@@ -178,7 +219,7 @@ func (b *budget) grant() (woken *waiter) {
 		if a == nil {
 			return woken
 		}
-		w := b.give(a, a.line.front.owner.items)
+		w := b.give(a, a.line.front.owner.want)
 		if last == nil {
 			woken = w
 		} else {
@@ -191,12 +232,12 @@ func (b *budget) grant() (woken *waiter) {
 // nextGrant returns whose first waiter may come in; nil: nobody's.
 func (b *budget) nextGrant() *account {
 	if b.first.front != nil {
-		if a := b.first.front.owner; b.fits(a, a.line.front.owner.items) {
+		if a := b.first.front.owner; b.fits(a, a.line.front.owner.want) {
 			return a
 		}
 		return nil
 	}
-	if b.over.len() > 0 && b.over.min().need <= b.capacity-b.used {
+	if b.over.len() > 0 && b.over.min().need <= b.free() {
 		return b.over.min()
 	}
 	return nil
@@ -212,23 +253,29 @@ func (b *budget) grantPiece() *waiter {
 	if !b.newcomers() {
 		return nil
 	}
-	free := b.capacity - b.used
+	free := b.free()
 	a := b.first.front.owner
-	n := min(a.line.front.owner.items, b.leaving(free, free-free/4))
-	if n == 0 {
+	w := a.line.front.owner
+	most := b.leaving(free, free-math.Floor(free/4))
+	piece := Size{Items: max(int(most), w.least.Items), Bytes: math.MaxInt}
+	if b.heavy {
+		piece.Heap = max(int(most/float64(b.capacity)*float64(b.heapCapacity)), w.least.Heap)
+	}
+	piece = piece.least(w.want)
+	if piece.Items > b.capacity-b.used || b.heavy && piece.Heap > b.heapCapacity-b.heapUsed {
 		return nil
 	}
-	w := b.give(a, n)
+	b.give(a, piece)
 	w.next = b.grant() // a newcomer less in the way of others
 	return w
 }
 
-// give takes n items for the first in a's line.
-func (b *budget) give(a *account, n int) *waiter {
+// give takes s for the first in a's line.
+func (b *budget) give(a *account, s Size) *waiter {
 	w := a.line.front.owner
 	b.remove(a, w)
-	b.add(a, n)
-	w.granted = n
+	b.add(a, s)
+	w.granted = s
 	b.place(a)
 	return w
 }

@@ -11,10 +11,12 @@ import (
 
 func woken(w *waiter) (items []int) {
 	for ; w != nil; w = w.next {
-		items = append(items, w.granted)
+		items = append(items, w.granted.Items)
 	}
 	return items
 }
+
+func items(n int) Size { return Size{Items: n} }
 
 func newAccount() *account {
 	a := &account{}
@@ -24,35 +26,35 @@ func newAccount() *account {
 
 func TestBudgetGrantsInOrder(t *testing.T) {
 	b, a := budget{capacity: 10}, newAccount()
-	require.True(t, b.take(a, 10))
+	require.True(t, b.take(a, items(10)))
 	for _, n := range []int{8, 1, 2} {
-		b.wait(a, n, nil)
+		b.wait(a, items(n), items(1), nil)
 	}
-	require.Empty(t, woken(b.release(a, 7)), "7 are free and 8 is first: nobody overtakes")
-	require.False(t, b.take(a, 1), "not even who comes new")
-	require.Equal(t, []int{8, 1}, woken(b.release(a, 2)))
-	require.Empty(t, woken(b.release(a, 1)))
-	require.Equal(t, []int{2}, woken(b.release(a, 1)))
+	require.Empty(t, woken(b.release(a, items(7))), "7 are free and 8 is first: nobody overtakes")
+	require.False(t, b.take(a, items(1)), "not even who comes new")
+	require.Equal(t, []int{8, 1}, woken(b.release(a, items(2))))
+	require.Empty(t, woken(b.release(a, items(1))))
+	require.Equal(t, []int{2}, woken(b.release(a, items(1))))
 	require.Equal(t, 10, b.used)
 }
 
 func TestBudgetWakesEveryWaiterThatFits(t *testing.T) {
 	b, a := budget{capacity: 1000}, newAccount()
-	require.True(t, b.take(a, 1000))
+	require.True(t, b.take(a, items(1000)))
 	for range 1000 {
-		b.wait(a, 1, nil)
+		b.wait(a, items(1), items(1), nil)
 	}
-	require.Len(t, woken(b.release(a, 999)), 999)
+	require.Len(t, woken(b.release(a, items(999))), 999)
 	require.Equal(t, 1000, b.used)
 	require.Equal(t, 1, b.waiting)
 }
 
 func TestBudgetWaiterThatLeavesLetsOthersIn(t *testing.T) {
 	b, a := budget{capacity: 10}, newAccount()
-	require.True(t, b.take(a, 5))
-	large, small := b.wait(a, 9, nil), b.wait(a, 4, nil)
+	require.True(t, b.take(a, items(5)))
+	large, small := b.wait(a, items(9), items(1), nil), b.wait(a, items(4), items(1), nil)
 	require.Equal(t, []int{4}, woken(b.leave(a, large)))
-	require.Equal(t, 4, small.granted)
+	require.Equal(t, 4, small.granted.Items)
 	require.Equal(t, 9, b.used)
 	require.Empty(t, woken(b.leave(a, small)), "a grant that is not used is given back")
 	require.Equal(t, 5, b.used)
@@ -62,18 +64,18 @@ func TestBudgetCloseGrantsNobody(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		b, a := budget{capacity: 3, shared: shared, blocks: true}, newAccount()
 		holds, none := newAccount(), newAccount()
-		require.True(t, b.take(holds, 1))
-		require.True(t, b.take(a, 2))
-		one, two, three := b.wait(a, 1, nil), b.wait(holds, 2, nil), b.wait(none, 3, nil)
+		require.True(t, b.take(holds, items(1)))
+		require.True(t, b.take(a, items(2)))
+		one, two, three := b.wait(a, items(1), items(1), nil), b.wait(holds, items(2), items(1), nil), b.wait(none, items(3), items(1), nil)
 		all := map[*waiter]bool{}
 		for w := b.close(); w != nil; w = w.next {
 			all[w] = true
 		}
 		require.Equal(t, map[*waiter]bool{one: true, two: true, three: true}, all)
-		require.Zero(t, one.granted+two.granted+three.granted)
+		require.Zero(t, one.granted.Items+two.granted.Items+three.granted.Items)
 		require.Equal(t, 3, b.used)
 		require.Zero(t, b.waiting)
-		require.Empty(t, woken(b.release(a, 2)))
+		require.Empty(t, woken(b.release(a, items(2))))
 	}
 }
 
@@ -85,12 +87,12 @@ func TestBudgetLeavesRoomForAnother(t *testing.T) {
 		for n := range 10 {
 			a := newAccount()
 			for granted := true; granted; {
-				if b.take(a, request) {
+				if b.take(a, items(request)) {
 					continue
 				}
-				w := b.wait(a, request, nil)
+				w := b.wait(a, items(request), items(1), nil)
 				b.grantPiece()
-				granted = w.granted > 0
+				granted = w.granted.Items > 0
 				if !granted {
 					b.leave(a, w)
 				}
@@ -109,50 +111,50 @@ func TestBudgetLeavesRoomForAnother(t *testing.T) {
 func TestBudgetNewcomersComeFirstAndInPieces(t *testing.T) {
 	b := budget{capacity: 1000, shared: true, blocks: true}
 	stuck, other, newcomer, next := newAccount(), newAccount(), newAccount(), newAccount()
-	for b.take(stuck, 1) {
+	for b.take(stuck, items(1)) {
 		continue
 	}
 	require.Equal(t, 875, b.used)
-	require.True(t, b.take(other, 20))
-	over := b.wait(stuck, 1, nil)
+	require.True(t, b.take(other, items(20)))
+	over := b.wait(stuck, items(1), items(1), nil)
 	require.Nil(t, b.grant(), "over its threshold")
-	require.True(t, b.take(other, 5), "and so passed")
+	require.True(t, b.take(other, items(5)), "and so passed")
 
-	large := b.wait(newcomer, 500, nil)
+	large := b.wait(newcomer, items(500), items(1), nil)
 	require.Nil(t, b.grant())
 	require.Equal(t, []int{25}, woken(b.grantPiece()), "a quarter of 100")
-	require.Equal(t, 25, large.granted)
-	last := b.wait(next, 39, nil)
+	require.Equal(t, 25, large.granted.Items)
+	last := b.wait(next, items(39), items(1), nil)
 	require.Nil(t, b.grant(), "would leave less than half of 75")
-	require.False(t, b.take(other, 1), "nobody passes")
-	require.Equal(t, []int{39}, woken(b.release(other, 2)))
-	require.Equal(t, 39, last.granted)
+	require.False(t, b.take(other, items(1)), "nobody passes")
+	require.Equal(t, []int{39}, woken(b.release(other, items(2))))
+	require.Equal(t, 39, last.granted.Items)
 	require.Nil(t, b.grantPiece())
 
-	again := b.wait(newcomer, 475, nil)
+	again := b.wait(newcomer, items(475), items(1), nil)
 	require.Nil(t, b.grantPiece(), "no newcomer any more")
-	require.Nil(t, b.release(newcomer, 24))
-	require.Nil(t, b.release(newcomer, 1))
+	require.Nil(t, b.release(newcomer, items(24)))
+	require.Nil(t, b.release(newcomer, items(1)))
 	require.Equal(t, []int{15}, woken(b.grantPiece()), "until all has left")
-	require.Equal(t, 15, again.granted)
-	require.Equal(t, []int{1}, woken(b.release(stuck, 875)))
-	require.Equal(t, 1, over.granted)
+	require.Equal(t, 15, again.granted.Items)
+	require.Equal(t, []int{1}, woken(b.release(stuck, items(875))))
+	require.Equal(t, 1, over.granted.Items)
 }
 
 func TestBudgetPieceOfAnEmptyOneLeavesAnEighth(t *testing.T) {
 	b := budget{capacity: 1000, shared: true, blocks: true}
-	b.wait(newAccount(), 900, nil)
+	b.wait(newAccount(), items(900), items(1), nil)
 	require.Equal(t, []int{875}, woken(b.grantPiece()))
 }
 
 func TestBudgetWithoutWaitsAdmitsWhatFits(t *testing.T) {
 	b, a := budget{capacity: 100, shared: true}, newAccount()
-	require.True(t, b.take(a, 100), "no piece of it could be refused")
-	b.release(a, 100)
-	require.True(t, b.take(a, 80))
-	require.False(t, b.take(a, 10), "90 > 7 x 10")
-	require.False(t, b.take(newAccount(), 11), "a newcomer leaves half of what is free")
-	require.True(t, b.take(newAccount(), 10))
+	require.True(t, b.take(a, items(100)), "no piece of it could be refused")
+	b.release(a, items(100))
+	require.True(t, b.take(a, items(80)))
+	require.False(t, b.take(a, items(10)), "90 > 7 x 10")
+	require.False(t, b.take(newAccount(), items(11)), "a newcomer leaves half of what is free")
+	require.True(t, b.take(newAccount(), items(10)))
 }
 
 // The budget is checked against a list of all waiters and sums, with one account and with
@@ -171,7 +173,7 @@ func TestBudgetIsExact(t *testing.T) {
 					i := random.IntN(len(a.grants))
 					n := a.grants[i]
 					a.grants = slices.Delete(a.grants, i, i+1)
-					got := m.b.release(a.account, n)
+					got := m.b.release(a.account, items(n))
 					m.granted(t, got)
 				}
 			case 3:
@@ -254,12 +256,12 @@ func (m *budgetModel) anybodyFirst() bool {
 
 func (m *budgetModel) arrive(t *testing.T, a *accountModel, n int) {
 	want := len(a.waiting) == 0 && !m.anybodyFirst() && m.may(a, n) == n
-	require.Equal(t, want, m.b.take(a.account, n), "%d of %d free, %d held, %d asked for", m.free(), m.b.capacity, a.held(), n)
+	require.Equal(t, want, m.b.take(a.account, items(n)), "%d of %d free, %d held, %d asked for", m.free(), m.b.capacity, a.held(), n)
 	if want {
 		a.grants = append(a.grants, n)
 		return
 	}
-	a.waiting = append(a.waiting, m.b.wait(a.account, n, nil))
+	a.waiting = append(a.waiting, m.b.wait(a.account, items(n), items(1), nil))
 }
 
 // piece grants a piece, and checks that it went to a newcomer who was to wait.
@@ -274,9 +276,9 @@ func (m *budgetModel) piece(t *testing.T) {
 	i := slices.IndexFunc(m.accounts, func(a *accountModel) bool { return len(a.waiting) > 0 && a.waiting[0] == w })
 	a := m.accounts[i]
 	require.Zero(t, a.held())
-	require.Equal(t, min(w.items, max(1, free/4, free-m.b.capacity/8)), w.granted)
+	require.Equal(t, min(w.want.Items, max(1, free/4, free-m.b.capacity/8)), w.granted.Items)
 	a.waiting = a.waiting[1:]
-	a.grants = append(a.grants, w.granted)
+	a.grants = append(a.grants, w.granted.Items)
 	m.granted(t, others)
 }
 
@@ -289,10 +291,10 @@ func (m *budgetModel) granted(t *testing.T, got *waiter) {
 		if m.b.shared && a.held() > 0 {
 			require.False(t, m.anybodyFirst(), "a newcomer was passed")
 		}
-		require.Equal(t, m.may(a, got.items), got.granted, fmt.Sprint(m.free(), m.b.capacity))
-		require.Positive(t, got.granted)
+		require.Equal(t, m.may(a, got.want.Items), got.granted.Items, fmt.Sprint(m.free(), m.b.capacity))
+		require.Positive(t, got.granted.Items)
 		a.waiting = a.waiting[1:]
-		a.grants = append(a.grants, got.granted)
+		a.grants = append(a.grants, got.granted.Items)
 	}
 }
 
@@ -311,14 +313,14 @@ func (m *budgetModel) check(t *testing.T) {
 	first := m.b.first.front
 	for _, a := range m.accounts {
 		if len(a.waiting) > 0 && (first == nil || first.owner == a.account) {
-			require.Zero(t, m.may(a, a.waiting[0].items), "could come in")
+			require.Zero(t, m.may(a, a.waiting[0].want.Items), "could come in")
 		}
 	}
 }
 
 func TestBudgetReleaseOfMoreThanIsHeldPanics(t *testing.T) {
 	b, a, c := budget{capacity: 5, shared: true}, newAccount(), newAccount()
-	require.True(t, b.take(a, 1))
-	require.True(t, b.take(c, 1))
-	require.PanicsWithValue(t, "batcher: more items released than held", func() { b.release(a, 2) })
+	require.True(t, b.take(a, items(1)))
+	require.True(t, b.take(c, items(1)))
+	require.PanicsWithValue(t, "batcher: more items released than held", func() { b.release(a, items(2)) })
 }

@@ -17,15 +17,15 @@ var (
 	ErrNotStarted = errors.New("not started")
 	// ErrShutdown refuses what comes, or still waits for room, once Shutdown has begun.
 	ErrShutdown = errors.New("shutting down")
-	// ErrOverflow refuses what does not fit into queue_size at the moment.
-	ErrOverflow = errors.New("queue_size reached")
-	// ErrTooLarge refuses what would not fit into queue_size even if nothing were held.
-	ErrTooLarge = errors.New("request larger than queue_size")
+	// ErrOverflow refuses what does not fit into queue_size or memory_limit at the moment.
+	ErrOverflow = errors.New("no room")
+	// ErrTooLarge refuses what would not fit even if nothing were held.
+	ErrTooLarge = errors.New("request too large")
 )
 
-// ErrItemTooLarge is the outcome of items of which each alone exceeds
-// send_batch_max_bytes. It comes with the Collector's permanent mark.
-var ErrItemTooLarge = errors.New("item larger than send_batch_max_bytes")
+// ErrItemTooLarge is the outcome of items of which each alone exceeds send_batch_max_bytes,
+// or all of memory_limit. It comes with the Collector's permanent mark.
+var ErrItemTooLarge = errors.New("items too large")
 
 // ErrDownstreamDied is the outcome of a batch when the call of the next consumer
 // did not return: it panicked or ended its goroutine.
@@ -82,7 +82,7 @@ const (
 	DroppedShutdown DroppedCause = iota
 	// DroppedCanceled: the context of the waiting caller ended while they were pending.
 	DroppedCanceled
-	// DroppedItemTooLarge: each of them alone exceeds SendBatchMaxBytes.
+	// DroppedItemTooLarge: each of them alone exceeds SendBatchMaxBytes or MemoryLimit.
 	DroppedItemTooLarge
 
 	droppedCauseCount
@@ -123,21 +123,29 @@ func canceled[T any](ended error, items int) *refusal[T] {
 	return &refusal[T]{cause: RefusedCanceled, err: fmt.Errorf("request of %d items refused: %w", items, ended), ended: ended}
 }
 
-// overflow is the refusal of a request for which there is no room now. Its partition holds
-// that much.
-func overflow[T any](items, held int, b *budget) *refusal[T] {
-	err := fmt.Errorf("%w: %d of %d items are held, %d more do not fit", ErrOverflow, b.used, b.capacity, items)
-	if items <= b.capacity-b.used {
-		err = fmt.Errorf("%w: %d of %d items are held, %d of them of this partition; %d more would leave too little to others",
-			ErrOverflow, b.used, b.capacity, held, items)
+// overflow is the refusal of a request for which there is no room now. Its partition has
+// that account.
+func overflow[T any](size Size, a *account, b *budget) *refusal[T] {
+	key, unit, n, used, capacity, held := "queue_size", "items", size.Items, b.used, b.capacity, a.held
+	if b.heavy && float64(size.Heap+b.heapUsed)/float64(b.heapCapacity) > float64(n+used)/float64(capacity) {
+		key, unit, n, used, capacity, held = "memory_limit", "bytes", size.Heap, b.heapUsed, b.heapCapacity, a.heap
+	}
+	err := fmt.Errorf("%w: %d of %d %s (%s) are held, %d more do not fit", ErrOverflow, used, capacity, unit, key, n)
+	if n <= capacity-used {
+		err = fmt.Errorf("%w: %d of %d %s (%s) are held, %d of them of this partition; %d more would leave too little to others",
+			ErrOverflow, used, capacity, unit, key, held, n)
 	}
 	return &refusal[T]{cause: RefusedOverflow, err: err}
 }
 
 // tooLarge is the refusal of a request for which there will never be room.
-func tooLarge[T any](items, capacity int) *refusal[T] {
-	return &refusal[T]{cause: RefusedTooLarge, err: consumererror.NewPermanent(
-		fmt.Errorf("%w: %d items exceed %d and block_on_overflow is off", ErrTooLarge, items, capacity))}
+func tooLarge[T any](size Size, b *budget) *refusal[T] {
+	err := fmt.Errorf("%w: %d items exceed queue_size (%d) and block_on_overflow is off", ErrTooLarge, size.Items, b.capacity)
+	if size.Items <= b.capacity {
+		err = fmt.Errorf("%w: %d items take about %d bytes, which exceed memory_limit (%d), and block_on_overflow is off",
+			ErrTooLarge, size.Items, size.Heap, b.heapCapacity)
+	}
+	return &refusal[T]{cause: RefusedTooLarge, err: consumererror.NewPermanent(err)}
 }
 
 // Undelivered is the error of a Shutdown that could not deliver every item it had

@@ -24,16 +24,30 @@ func TestRefusalsAndTheirMarks(t *testing.T) {
 		text      string
 	}{
 		{
-			overflow[plog.Logs](10, 95, &budget{used: 95, capacity: 100}), "overflow", false, ErrOverflow,
-			"queue_size reached: 95 of 100 items are held, 10 more do not fit",
+			overflow[plog.Logs](items(10), &account{held: 95}, &budget{used: 95, capacity: 100}), "overflow", false, ErrOverflow,
+			"no room: 95 of 100 items (queue_size) are held, 10 more do not fit",
 		},
 		{
-			overflow[plog.Logs](10, 80, &budget{used: 85, capacity: 100}), "overflow", false, ErrOverflow,
-			"queue_size reached: 85 of 100 items are held, 80 of them of this partition; 10 more would leave too little to others",
+			overflow[plog.Logs](items(10), &account{held: 80}, &budget{used: 85, capacity: 100}), "overflow", false, ErrOverflow,
+			"no room: 85 of 100 items (queue_size) are held, 80 of them of this partition; 10 more would leave too little to others",
 		},
 		{
-			tooLarge[plog.Logs](200000, 98304), "too_large", true, ErrTooLarge,
-			"Permanent error: request larger than queue_size: 200000 items exceed 98304 and block_on_overflow is off",
+			overflow[plog.Logs](Size{10, 0, 500}, &account{}, &budget{used: 50, capacity: 100, heavy: true, heapUsed: 900, heapCapacity: 1000}),
+			"overflow", false, ErrOverflow,
+			"no room: 900 of 1000 bytes (memory_limit) are held, 500 more do not fit",
+		},
+		{
+			overflow[plog.Logs](Size{10, 0, 50}, &account{held: 5, heap: 600}, &budget{used: 50, capacity: 100, heavy: true, heapUsed: 900, heapCapacity: 1000}),
+			"overflow", false, ErrOverflow,
+			"no room: 900 of 1000 bytes (memory_limit) are held, 600 of them of this partition; 50 more would leave too little to others",
+		},
+		{
+			tooLarge[plog.Logs](Size{10, 0, 1001}, &budget{capacity: 100, heavy: true, heapCapacity: 1000}), "too_large", true, ErrTooLarge,
+			"Permanent error: request too large: 10 items take about 1001 bytes, which exceed memory_limit (1000), and block_on_overflow is off",
+		},
+		{
+			tooLarge[plog.Logs](items(200000), &budget{capacity: 98304}), "too_large", true, ErrTooLarge,
+			"Permanent error: request too large: 200000 items exceed queue_size (98304) and block_on_overflow is off",
 		},
 		{
 			canceled[plog.Logs](context.DeadlineExceeded, 3), "canceled", false, context.DeadlineExceeded,

@@ -42,10 +42,19 @@ var (
 	PartitionContext  = partitionContext
 )
 
+// Measured returns the sizes of everything in data, and what they add up to.
+func Measured[T any](s Signal[T], data T, bytes, heap bool) (*Sizes, Size) {
+	z := new(Sizes)
+	z.reset(bytes, heap, 1)
+	s.Measure(data, z)
+	return z, z.total
+}
+
 // Check compares all that the engine keeps twice. It holds between any two steps.
 func (b *Batcher[T]) Check() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	heap := b.heapAway
 	var pending, sealed, inFlight, live, retrying, ready, held, waiting int
 	all := maps.Values(b.partitions)
 	if b.only != nil {
@@ -55,13 +64,17 @@ func (b *Batcher[T]) Check() error {
 		if b.only == nil && !p.holds() {
 			return fmt.Errorf("partition %q holds nothing and is remembered", p.key)
 		}
-		pending += p.openItems()
+		if p.open != nil {
+			pending += p.open.items
+			heap += p.open.heap
+		}
 		inFlight += p.inFlight
 		retrying += p.retrying
 		for bt := p.line.front; bt != nil; bt = bt.next {
 			sealed += bt.items
-			if bt.items > b.maxItems || bt.items < 1 && !bt.filling {
-				return fmt.Errorf("sealed batch of %d items", bt.items)
+			heap += bt.heap
+			if !bt.size().within(b.limit) || bt.items < 1 && !bt.filling {
+				return fmt.Errorf("sealed batch of %+v", bt.size())
 			}
 			if bt.piece != nil {
 				sealed += bt.piece.behind()
@@ -90,7 +103,7 @@ func (b *Batcher[T]) Check() error {
 		if p.open != nil {
 			var none T
 			for _, s := range p.open.shares {
-				if s.items == 0 && any(s.data) != any(none) {
+				if s.Items == 0 && any(s.data) != any(none) {
 					return errors.New("the data of a share that was withdrawn is kept")
 				}
 			}
@@ -109,6 +122,7 @@ func (b *Batcher[T]) Check() error {
 		}
 		for _, g := range b.retries.grids.heap {
 			again += g.owner.items
+			heap += g.owner.heap
 			if g.owner.piece != nil {
 				sealed += g.owner.piece.behind()
 			}
@@ -122,6 +136,8 @@ func (b *Batcher[T]) Check() error {
 	case b.budget.used > b.budget.capacity || int64(b.budget.used) < int64(pending)+s.Sealed+s.InFlight+s.Retrying:
 		return fmt.Errorf("%d of %d used by %d pending, %d sealed, %d in flight, %d retrying",
 			b.budget.used, b.budget.capacity, pending, s.Sealed, s.InFlight, s.Retrying)
+	case b.budget.heapUsed > b.budget.heapCapacity || b.budget.heapUsed < heap:
+		return fmt.Errorf("%d of %d bytes used by batches with %d", b.budget.heapUsed, b.budget.heapCapacity, heap)
 	case s.Sealed < int64(sealed) || s.Sealed > int64(sealed) && inFlight == 0: // pieces behind one in flight are not seen here
 		return fmt.Errorf("%d items in lines, %d counted as sealed", sealed, s.Sealed)
 	case s.Retrying != int64(again):

@@ -66,6 +66,7 @@ type work[T any] struct {
 // admitted, if no more fits. It is to be called when anything of that has changed.
 // Requires b.mu held.
 func (b *Batcher[T]) dispatch() (w work[T]) {
+	w.woken, b.woken = b.woken, nil
 	if b.state > stateDraining {
 		return w
 	}
@@ -73,11 +74,12 @@ func (b *Batcher[T]) dispatch() (w work[T]) {
 	for b.exports < b.set.MaxConcurrentExports {
 		bt := b.nextBatch()
 		if bt == nil {
-			w.woken = b.budget.grantPiece() // one: it wants a slot, too
+			w.woken = chainWaiters(w.woken, b.budget.grantPiece()) // one: it wants a slot, too
 			break
 		}
 		bt.partition.inFlight++
 		b.exports++
+		b.heapAway += bt.heap
 		b.stats.Sealed -= int64(bt.items)
 		b.stats.InFlight += int64(bt.items)
 		b.queue(bt.partition)
@@ -158,7 +160,9 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 		Items: bt.items, Bytes: -1, Trigger: bt.trigger, Age: bt.sealed.Sub(bt.first),
 		Attempt: bt.attempts, Part: bt.piece != nil,
 	}
-	if b.set.Observer.MeasuresBytes() {
+	if bt.piece == nil && !bt.blurred && b.weighsBytes {
+		e.Bytes = bt.bytes
+	} else if b.set.Observer.MeasuresBytes() {
 		e.Bytes = b.signal.Bytes(bt.data)
 	}
 	b.set.Observer.ExportStarted(e)
@@ -245,10 +249,10 @@ func (b *Batcher[T]) exportContext(bt *batch[T]) (context.Context, func(error)) 
 	}
 }
 
-// release gives items of p back to the budget and returns the callers to wake once b.mu is
+// release gives what p held back to the budget and returns the callers to wake once b.mu is
 // free. Requires b.mu held.
-func (b *Batcher[T]) release(p *partition[T], items int) *waiter {
-	woken := b.budget.release(&p.account, items)
+func (b *Batcher[T]) release(p *partition[T], s Size) *waiter {
+	woken := b.budget.release(&p.account, s)
 	b.noteDrained()
 	return woken
 }

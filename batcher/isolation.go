@@ -80,8 +80,8 @@ func (b *Batcher[T]) units(bt *batch[T]) (all []unit) {
 	from := 0
 	if bt.shares != nil {
 		for i, s := range bt.shares {
-			if s.items > 0 {
-				all = append(all, unit{from, from + s.resources, s.items, i})
+			if s.Items > 0 {
+				all = append(all, unit{from, from + s.resources, s.Items, i})
 				from += s.resources
 			}
 		}
@@ -146,9 +146,9 @@ func (it *isolation[T]) reserve() bool {
 }
 
 // divide sends a batch that was refused again in parts, the first of them in an export that
-// is reserved. Its items count as sealed already. It returns the number of items that are
-// given up with that, see proceed. Requires b.mu held.
-func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], follow bool, end *ending[T]) (freed int) {
+// is reserved. Its items count as sealed already. It returns what leaves the
+// budget with that, see proceed. Requires b.mu held.
+func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], follow bool, end *ending[T]) (freed Size) {
 	pc := bt.piece
 	switch {
 	case pc == nil:
@@ -159,6 +159,7 @@ func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], follow bool, end 
 			}
 			end.divided = bt
 		}
+		b.heapAway += bt.heap // until the search is over, as its data is kept
 		rest := apart.cut(1, len(apart.units), nil)
 		rest.piece.faulty = true
 		apart.reserve()
@@ -173,7 +174,8 @@ func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], follow bool, end 
 		b.try(pc.halve())
 	default:
 		// What the request was found in goes on behind it.
-		b.leaveUnit(pc, end)
+		bt.heap = b.leaveUnit(pc, end).Heap // if it was the last: now for this copy of it
+		b.heapAway += bt.heap
 		freed = b.proceed(pc, apart.err, follow, end)
 		apart.exports, apart.probing = pc.of.exports, probesOver
 		b.try(apart.cut(0, len(apart.units), nil).piece.halve())
@@ -181,13 +183,18 @@ func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], follow bool, end 
 	return freed
 }
 
-// leaveUnit notes that the search has no more to do with a piece. Requires b.mu held.
-func (b *Batcher[T]) leaveUnit(pc *piece[T], end *ending[T]) {
+// leaveUnit notes that the search has no more to do with a piece. It returns the heap that
+// leaves the budget: that of the whole batch with the last piece. Requires b.mu held.
+func (b *Batcher[T]) leaveUnit(pc *piece[T], end *ending[T]) (freed Size) {
 	it := pc.of
-	it.left -= pc.to - pc.from
-	if it.left == 0 && it.whole.lent {
+	if it.left -= pc.to - pc.from; it.left > 0 {
+		return freed
+	}
+	if it.whole.lent {
 		end.unused = append(end.unused, it.whole.data)
 	}
+	b.heapAway -= it.whole.heap
+	return Size{Heap: it.whole.heap}
 }
 
 // try puts a piece for which an export is reserved into the line, before all others.
@@ -201,7 +208,7 @@ func (b *Batcher[T]) try(bt *batch[T]) {
 // an error. Follow tells that an export is reserved for the next piece; if none is, that
 // piece and those behind it are given up. It returns the number of items that are given
 // up. Requires b.mu held.
-func (b *Batcher[T]) proceed(pc *piece[T], err error, follow bool, end *ending[T]) (freed int) {
+func (b *Batcher[T]) proceed(pc *piece[T], err error, follow bool, end *ending[T]) (freed Size) {
 	it, next := pc.of, pc.next
 	pc.next = nil
 	second := it.probing == probeFirst && isPermanent(err)
@@ -209,7 +216,7 @@ func (b *Batcher[T]) proceed(pc *piece[T], err error, follow bool, end *ending[T
 		it.probing, it.first = probeSecond, err
 	}
 	if next == nil {
-		return 0
+		return freed
 	}
 	n := next.piece
 	n.faulty = n.faulty && err == nil
@@ -220,7 +227,8 @@ func (b *Batcher[T]) proceed(pc *piece[T], err error, follow bool, end *ending[T
 	case !follow:
 		b.stats.Sealed -= int64(next.items)
 		b.stats.Failed[FailedPermanent] += int64(next.items)
-		return next.items + b.conclude(next, it.err, false, end)
+		freed = Size{Items: next.items}
+		return freed.plus(b.conclude(next, it.err, false, end))
 	case second:
 		b.try(n.probe(b.ordered))
 	case n.faulty && n.to-n.from > 1:
@@ -228,7 +236,7 @@ func (b *Batcher[T]) proceed(pc *piece[T], err error, follow bool, end *ending[T
 	default:
 		b.try(next)
 	}
-	return 0
+	return freed
 }
 
 // cut makes a piece of some units, to be followed by next.

@@ -3,6 +3,7 @@ package batcher
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 )
@@ -12,13 +13,14 @@ import (
 type entry[T any] struct {
 	key   []byte
 	data  T
-	left  int       // items that are not admitted yet
+	left  Size      // what is not admitted yet; Bytes only until pieces are taken
+	sizes *Sizes    // of data; nil: only left is known
 	cut   Cutter[T] // set once pieces are taken from data
 	apart bool      // data is not whole any more
 	late  []T       // what was admitted too late to get into a batch
 
 	partition *partition[T]
-	waiter    *waiter // of that partition; nil: of none. With 0 items: it did not have to wait
+	waiter    *waiter // of that partition; nil: of none. It may be one that did not have to wait
 	began     time.Time
 }
 
@@ -32,16 +34,32 @@ func (b *Batcher[T]) pieceSize() int {
 	return min(cmp.Or(b.set.SendBatchMaxSize, b.set.SendBatchSize, b.set.QueueSize), b.set.QueueSize)
 }
 
-// ask returns how many items of an entry to wait for. If it is larger than the whole budget,
-// or gets in piece by piece already, these are a quarter of the budget, in full batches, or
-// one batch if that is more, so that it neither waits for all to be free nor keeps the line
-// to itself.
-func (b *Batcher[T]) ask(e *entry[T]) int {
-	if !e.apart && e.left <= b.set.QueueSize {
-		return e.left
+// ask returns how much of an entry to wait for, and the least that is of use. If it is larger
+// than the whole budget, or gets in piece by piece already, that is a quarter of the budget,
+// in full batches, or one batch if that is more, so that it neither waits for all to be free
+// nor keeps the line to itself.
+func (b *Batcher[T]) ask(e *entry[T]) (piece, least Size) {
+	least = Size{Items: 1, Heap: b.heaviest(e)}
+	if !e.apart && b.budget.holds(e.left) {
+		return e.left, least
 	}
 	size := b.pieceSize()
-	return min(e.left, size*min(max(b.set.QueueSize/4/size, 1), mostAtOnce))
+	piece = e.left
+	piece.Items = min(piece.Items, size*min(max(b.set.QueueSize/4/size, 1), mostAtOnce))
+	if most := max(b.set.MemoryLimit/4, least.Heap); b.budget.heavy && most < piece.Heap {
+		likely := int(float64(e.left.Items) * float64(most) / float64(e.left.Heap))
+		piece.Items, piece.Heap = min(piece.Items, likely+1), most
+	}
+	return piece, least
+}
+
+// heaviest is the most heap that one item of an entry takes, if it is not too large.
+func (b *Batcher[T]) heaviest(e *entry[T]) int {
+	most := e.left.Heap
+	if e.sizes != nil {
+		most = min(most, e.sizes.heaviest)
+	}
+	return min(most, b.set.MemoryLimit)
 }
 
 // mostInLines bounds the lines that one caller stands in at once: a request can be of a
@@ -59,11 +77,11 @@ func (b *Batcher[T]) enterLate(ctx context.Context, c *caller[T], entries []entr
 	for {
 		var r *refusal[T]
 		for i := 0; i < len(in) && r == nil && ended == nil && b.state == stateRunning; i++ {
-			if in[i].waiter.granted > 0 {
+			if in[i].waiter.granted.Items > 0 {
 				r = b.enterPiece(c, in[i])
 			}
 		}
-		in = slices.DeleteFunc(in, func(e *entry[T]) bool { return e.waiter == nil && e.left == 0 })
+		in = slices.DeleteFunc(in, func(e *entry[T]) bool { return e.waiter == nil && e.left.Items == 0 })
 		if r == nil && len(in) == 0 && next == len(entries) {
 			b.blocked -= blocked
 			b.mu.Unlock()
@@ -72,7 +90,7 @@ func (b *Batcher[T]) enterLate(ctx context.Context, c *caller[T], entries []entr
 		if r == nil && (ended != nil || b.state != stateRunning) {
 			left := 0
 			for i := range entries {
-				left += entries[i].left
+				left += entries[i].left.Items
 			}
 			r = b.closed(ended, left)
 		}
@@ -111,12 +129,12 @@ func (b *Batcher[T]) enterLate(ctx context.Context, c *caller[T], entries []entr
 // standInLine makes an entry wait, and tells if it does not have to. Requires b.mu held.
 func (b *Batcher[T]) standInLine(e *entry[T], wake chan<- struct{}) (granted bool) {
 	e.partition, e.began = b.partitionOf(e.key), time.Now()
-	n := b.ask(e)
-	if b.budget.take(&e.partition.account, n) {
-		e.waiter = &waiter{granted: n}
+	piece, least := b.ask(e)
+	if b.budget.take(&e.partition.account, piece) {
+		e.waiter = &waiter{granted: piece}
 		return true
 	}
-	e.waiter = b.budget.wait(&e.partition.account, n, wake)
+	e.waiter = b.budget.wait(&e.partition.account, piece, least, wake)
 	b.queue(e.partition) // what is pending in it leaves sooner now
 	return false
 }
@@ -124,36 +142,15 @@ func (b *Batcher[T]) standInLine(e *entry[T], wake chan<- struct{}) (granted boo
 // enterPiece puts what was granted of an entry into batches. If that is too late, it
 // returns the refusal. Requires b.mu held, and holds it again on return.
 func (b *Batcher[T]) enterPiece(c *caller[T], e *entry[T]) (r *refusal[T]) {
-	p, n := e.partition, e.waiter.granted
-	waits, waited := e.waiter.items > 0, time.Since(e.began)
+	p, granted := e.partition, e.waiter.granted
+	waits, waited := e.waiter.want.Items > 0, time.Since(e.began)
 	e.waiter = nil
-	piece, rest := e.data, n
-	var full chain[T]
-	if n < e.left || e.apart {
-		b.mu.Unlock()
-		if !e.apart {
-			e.cut, e.apart = b.signal.Cut(e.data), true
-		}
-		size := b.pieceSize()
-		full = b.cutChain(c, e.cut, n/size, size, e.left)
-		if rest -= full.items; rest > 0 {
-			piece = take(e.cut, rest, e.left-full.items)
-		}
-		b.mu.Lock()
-	}
-	e.left -= n
-	if b.state < stateStopped {
-		if full.n > 0 {
-			b.enterFull(c, p, full)
-		}
-		r = b.accept(c, p, piece, rest)
+	if !e.apart && granted.Items == e.left.Items && granted.Heap == e.left.Heap {
+		size := e.left
+		e.left = Size{}
+		r = b.accept(c, p, e.data, size, e.sizes)
 	} else {
-		r = b.tooLate(p, b.signal.New(0), n)
-		b.mu.Unlock()
-		b.undo(full, r.rest)
-		if rest > 0 {
-			b.signal.Move(piece, r.rest)
-		}
+		r = b.enterCut(c, p, e, granted)
 	}
 	if r != nil {
 		e.late, e.apart = append(e.late, r.rest), true
@@ -165,14 +162,46 @@ func (b *Batcher[T]) enterPiece(c *caller[T], e *entry[T]) (r *refusal[T]) {
 	return r
 }
 
+// enterCut is enterPiece for what has to be cut. Requires b.mu held, and releases it.
+func (b *Batcher[T]) enterCut(c *caller[T], p *partition[T], e *entry[T], granted Size) *refusal[T] {
+	b.mu.Unlock()
+	if !e.apart {
+		e.sizes = b.sizesToCut(e.data, e.sizes)
+		e.cut, e.apart = b.signal.Cut(e.data, e.sizes), true
+	}
+	r := cuts[T]{heap: granted.Heap}
+	b.cutUp(c, e.cut, Size{b.pieceSize(), b.limit.Bytes, math.MaxInt}, granted, &r)
+	if e.left.Items == r.taken().Items {
+		r.chargeRest(min(r.heap, e.left.Heap-r.taken().Heap)) // what was estimated for copies
+		e.left = Size{}
+	} else {
+		left := e.left.minus(r.taken())
+		e.left = Size{Items: left.Items, Heap: max(left.Heap, e.cut.Left().Heap)}
+	}
+	unused := Size{Items: granted.Items - r.taken().Items, Heap: r.heap}
+
+	b.mu.Lock()
+	if b.state >= stateStopped {
+		refused := b.tooLate(p, b.signal.New(0), granted)
+		b.mu.Unlock()
+		b.undo(&r, refused.rest)
+		return refused
+	}
+	b.lose(c, p, &r.lost, unused)
+	if r.n > 0 {
+		b.enterFull(c, p, &r)
+	}
+	return b.accept(c, p, r.rest.data, r.rest.Size, nil)
+}
+
 // enterFull puts full batches into the line of p. Requires b.mu held.
-func (b *Batcher[T]) enterFull(c *caller[T], p *partition[T], full chain[T]) {
+func (b *Batcher[T]) enterFull(c *caller[T], p *partition[T], r *cuts[T]) {
 	now := time.Now()
 	if p.open != nil {
 		b.seal(p, TriggerSize, now) // was accepted before
 	}
-	b.adopt(c, p, full, now)
-	p.line.append(full.first, full.last)
+	b.adopt(c, p, r, now)
+	p.line.append(r.first, r.last)
 	b.queue(p)
 }
 
@@ -192,7 +221,7 @@ func (b *Batcher[T]) leaveLine(r *refusal[T], entries []*entry[T]) *refusal[T] {
 	wakeAll(woken)
 	b.carryOut(todo)
 	for _, e := range entries {
-		if e.waiter != nil && e.waiter.items > 0 {
+		if e.waiter != nil && e.waiter.want.Items > 0 {
 			b.set.Observer.AdmissionWaited(time.Since(e.began))
 		}
 	}
@@ -205,7 +234,7 @@ func (b *Batcher[T]) restOf(e *entry[T], dst T) {
 		b.signal.Move(data, dst)
 	}
 	switch {
-	case e.left == 0:
+	case e.left.Items == 0:
 	case e.apart:
 		b.signal.Move(e.cut.Rest(), dst)
 	default:

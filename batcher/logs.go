@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"errors"
+	"sync"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -52,9 +53,9 @@ func (logs) Resource(ld plog.Logs, entry int) pcommon.Resource {
 	return ld.ResourceLogs().At(entry).Resource()
 }
 
-func (logs) Distribute(ld plog.Logs, to func(pcommon.Resource, int) plog.Logs) {
+func (logs) Distribute(ld plog.Logs, to func(pcommon.Resource) plog.Logs) {
 	ld.ResourceLogs().RemoveIf(func(r plog.ResourceLogs) bool {
-		r.MoveTo(to(r.Resource(), resourceLogsLevel.items(r)).ResourceLogs().AppendEmpty())
+		r.MoveTo(to(r.Resource()).ResourceLogs().AppendEmpty())
 		return true
 	})
 }
@@ -71,8 +72,41 @@ func (s logs) Copy(ld plog.Logs, from, to int) plog.Logs {
 	return c
 }
 
-func (s logs) Cut(ld plog.Logs) Cutter[plog.Logs] {
-	return newCutter(s, ld, resourceLogsOf, resourceLogsLevel)
+func (logs) Heap(ld plog.Logs) int { return logsFootprint(ld) }
+
+// logsAside are slices in which the children of an element are put aside while it is measured
+// without them.
+type logsAside struct {
+	scopes plog.ScopeLogsSlice
+	items  plog.LogRecordSlice
+}
+
+var logsAsides = sync.Pool{New: func() any {
+	return &logsAside{plog.NewScopeLogsSlice(), plog.NewLogRecordSlice()}
+}}
+
+func (logs) Measure(ld plog.Logs, z *Sizes) {
+	var enc plog.ProtoMarshaler
+	aside := logsAsides.Get().(*logsAside)
+	defer logsAsides.Put(aside)
+	for i := range ld.ResourceLogs().Len() {
+		r := ld.ResourceLogs().At(i)
+		z.open(measureFrame(z, r, r.ScopeLogs(), aside.scopes, enc.ResourceLogsSize, resourceLogsFootprint))
+		for j := range r.ScopeLogs().Len() {
+			s := r.ScopeLogs().At(j)
+			z.open(measureFrame(z, s, s.LogRecords(), aside.items, enc.ScopeLogsSize, scopeLogsFootprint))
+			for k := range s.LogRecords().Len() {
+				item := s.LogRecords().At(k)
+				z.item(measured(z.bytes, item, enc.LogRecordSize), measured(z.heap, item, logRecordFootprint))
+			}
+			z.close()
+		}
+		z.close()
+	}
+}
+
+func (s logs) Cut(ld plog.Logs, z *Sizes) Cutter[plog.Logs] {
+	return newCutter(s, ld, z, resourceLogsOf, resourceLogsLevel)
 }
 
 var (

@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"errors"
+	"sync"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -52,9 +53,9 @@ func (metrics) Resource(md pmetric.Metrics, entry int) pcommon.Resource {
 	return md.ResourceMetrics().At(entry).Resource()
 }
 
-func (metrics) Distribute(md pmetric.Metrics, to func(pcommon.Resource, int) pmetric.Metrics) {
+func (metrics) Distribute(md pmetric.Metrics, to func(pcommon.Resource) pmetric.Metrics) {
 	md.ResourceMetrics().RemoveIf(func(r pmetric.ResourceMetrics) bool {
-		r.MoveTo(to(r.Resource(), resourceMetricsLevel.items(r)).ResourceMetrics().AppendEmpty())
+		r.MoveTo(to(r.Resource()).ResourceMetrics().AppendEmpty())
 		return true
 	})
 }
@@ -71,8 +72,88 @@ func (s metrics) Copy(md pmetric.Metrics, from, to int) pmetric.Metrics {
 	return c
 }
 
-func (s metrics) Cut(md pmetric.Metrics) Cutter[pmetric.Metrics] {
-	return newCutter(s, md, resourceMetricsOf, resourceMetricsLevel)
+func (metrics) Heap(md pmetric.Metrics) int { return metricsFootprint(md) }
+
+// metricsAside are slices in which the children of an element are put aside while it is
+// measured without them.
+type metricsAside struct {
+	scopes        pmetric.ScopeMetricsSlice
+	metrics       pmetric.MetricSlice
+	numbers       pmetric.NumberDataPointSlice
+	histograms    pmetric.HistogramDataPointSlice
+	expHistograms pmetric.ExponentialHistogramDataPointSlice
+	summaries     pmetric.SummaryDataPointSlice
+}
+
+var metricsAsides = sync.Pool{New: func() any {
+	return &metricsAside{
+		pmetric.NewScopeMetricsSlice(), pmetric.NewMetricSlice(), pmetric.NewNumberDataPointSlice(), pmetric.NewHistogramDataPointSlice(),
+		pmetric.NewExponentialHistogramDataPointSlice(), pmetric.NewSummaryDataPointSlice(),
+	}
+}}
+
+func (metrics) Measure(md pmetric.Metrics, z *Sizes) {
+	var enc pmetric.ProtoMarshaler
+	aside := metricsAsides.Get().(*metricsAside)
+	defer metricsAsides.Put(aside)
+	for i := range md.ResourceMetrics().Len() {
+		r := md.ResourceMetrics().At(i)
+		z.open(measureFrame(z, r, r.ScopeMetrics(), aside.scopes, enc.ResourceMetricsSize, resourceMetricsFootprint))
+		for j := range r.ScopeMetrics().Len() {
+			s := r.ScopeMetrics().At(j)
+			z.open(measureFrame(z, s, s.Metrics(), aside.metrics, enc.ScopeMetricsSize, scopeMetricsFootprint))
+			for k := range s.Metrics().Len() {
+				measureMetric(z, s.Metrics().At(k), aside)
+			}
+			z.close()
+		}
+		z.close()
+	}
+}
+
+// measureMetric measures a metric and its data points, which lie in a message of their own.
+func measureMetric(z *Sizes, m pmetric.Metric, aside *metricsAside) {
+	var enc pmetric.ProtoMarshaler
+	switch m.Type() {
+	case pmetric.MetricTypeGauge:
+		f := measureFrame(z, m, m.Gauge().DataPoints(), aside.numbers, enc.MetricSize, metricFootprint)
+		f.inner = 0
+		measureItems(z, f, m.Gauge().DataPoints(), enc.NumberDataPointSize, numberPointFootprint)
+	case pmetric.MetricTypeSum:
+		f := measureFrame(z, m, m.Sum().DataPoints(), aside.numbers, enc.MetricSize, metricFootprint)
+		if f.inner = temporalitySize(m.Sum().AggregationTemporality()); m.Sum().IsMonotonic() {
+			f.inner += 2
+		}
+		measureItems(z, f, m.Sum().DataPoints(), enc.NumberDataPointSize, numberPointFootprint)
+	case pmetric.MetricTypeHistogram:
+		f := measureFrame(z, m, m.Histogram().DataPoints(), aside.histograms, enc.MetricSize, metricFootprint)
+		f.inner = temporalitySize(m.Histogram().AggregationTemporality())
+		measureItems(z, f, m.Histogram().DataPoints(), enc.HistogramDataPointSize, histogramPointFootprint)
+	case pmetric.MetricTypeExponentialHistogram:
+		f := measureFrame(z, m, m.ExponentialHistogram().DataPoints(), aside.expHistograms, enc.MetricSize, metricFootprint)
+		f.inner = temporalitySize(m.ExponentialHistogram().AggregationTemporality())
+		measureItems(z, f, m.ExponentialHistogram().DataPoints(), enc.ExponentialHistogramDataPointSize, expHistogramPointFootprint)
+	case pmetric.MetricTypeSummary:
+		f := measureFrame(z, m, m.Summary().DataPoints(), aside.summaries, enc.MetricSize, metricFootprint)
+		f.inner = 0
+		measureItems(z, f, m.Summary().DataPoints(), enc.SummaryDataPointSize, summaryPointFootprint)
+	case pmetric.MetricTypeEmpty:
+		z.open(frame{measured(z.bytes, m, enc.MetricSize), measured(z.heap, m, metricFootprint), -1})
+		z.close()
+	}
+}
+
+// temporalitySize is the encoded size of a temporality, an enumeration that anybody may
+// have put any number into.
+func temporalitySize(t pmetric.AggregationTemporality) int {
+	if t == 0 {
+		return 0
+	}
+	return 1 + varint(int(t))
+}
+
+func (s metrics) Cut(md pmetric.Metrics, z *Sizes) Cutter[pmetric.Metrics] {
+	return newCutter(s, md, z, resourceMetricsOf, resourceMetricsLevel)
 }
 
 var (

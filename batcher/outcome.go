@@ -48,13 +48,17 @@ func (w *waits[T]) share(bt *batch[T], s share[T]) {
 	}
 }
 
-// outcome returns what became of the caller's items, once all of them have an outcome;
-// nil at once where callers do not wait. The end of ctx and of Shutdown end the wait.
-func (b *Batcher[T]) outcome(ctx context.Context, w *waits[T]) error {
-	if w.first.batch == nil {
+// outcome returns what became of the caller's items, once all of them have an outcome.
+// Where callers do not wait that is nil at once, unless some were lost. The end of ctx and of
+// Shutdown end the wait.
+func (b *Batcher[T]) outcome(ctx context.Context, c *caller[T]) error {
+	w := &c.waits
+	if c.lost != nil {
+		b.set.Observer.ItemsTooLarge(c.lost.Items, c.lost.largest.Bytes)
+	} else if w.first.batch == nil {
 		return nil
 	}
-	if w.more == nil {
+	if w.more == nil && c.lost == nil {
 		ended, err := b.await(ctx, w.first)
 		if ended {
 			return b.leave(ctx, w)
@@ -62,6 +66,9 @@ func (b *Batcher[T]) outcome(ctx context.Context, w *waits[T]) error {
 		return err
 	}
 	var errs []error
+	if c.lost != nil {
+		errs = append(errs, b.lostError(c.lost, c.items))
+	}
 	for at := range w.all {
 		ended, err := b.await(ctx, at)
 		if ended {
@@ -134,9 +141,9 @@ func (b *Batcher[T]) leave(ctx context.Context, w *waits[T]) error {
 	b.mu.Lock()
 	for at := range w.all {
 		s := &at.batch.shares[at.share]
-		items += s.items
+		items += s.Items
 		if at.batch.partition.open == at.batch {
-			withdrawn += s.items
+			withdrawn += s.Items
 			b.withdraw(at.batch, s, &end)
 		}
 	}
@@ -151,10 +158,10 @@ func (b *Batcher[T]) leave(ctx context.Context, w *waits[T]) error {
 // withdraw takes a share out of an open batch. Requires b.mu held.
 func (b *Batcher[T]) withdraw(bt *batch[T], s *share[T], end *ending[T]) {
 	p := bt.partition
-	end.woken = chainWaiters(end.woken, b.budget.release(&p.account, s.items))
+	end.woken = chainWaiters(end.woken, b.budget.release(&p.account, s.Size))
 	end.unused = append(end.unused, s.data)
-	b.stats.Dropped[DroppedCanceled] += int64(s.items)
-	bt.items -= s.items
+	b.stats.Dropped[DroppedCanceled] += int64(s.Items)
+	bt.items, bt.bytes, bt.heap = bt.items-s.Items, bt.bytes-s.Bytes, bt.heap-s.Heap
 	if s.link > 0 {
 		bt.links[s.link-1].SpanContext = trace.SpanContext{} // a span without identity is no link
 	}
@@ -176,14 +183,14 @@ func (b *Batcher[T]) withdraw(bt *batch[T], s *share[T], end *ending[T]) {
 func (b *Batcher[T]) putTogether(bt *batch[T]) {
 	resources := 0
 	for i := range bt.shares {
-		if s := &bt.shares[i]; s.items > 0 {
+		if s := &bt.shares[i]; s.Items > 0 {
 			s.resources = b.signal.Resources(s.data)
 			resources += s.resources
 		}
 	}
 	bt.data = b.signal.New(resources)
 	for i := range bt.shares {
-		if s := &bt.shares[i]; s.items > 0 {
+		if s := &bt.shares[i]; s.Items > 0 {
 			b.signal.Move(s.data, bt.data)
 			b.signal.Unref(s.data)
 			var none T

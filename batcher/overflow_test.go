@@ -193,7 +193,7 @@ func testTooLarge[T any](t *testing.T, kind batchertest.Kind[T]) {
 	err := r.try(t.Context(), 1001)
 	require.ErrorIs(t, err, batcher.ErrTooLarge)
 	require.True(t, consumererror.IsPermanent(err))
-	require.EqualError(t, err, "Permanent error: request larger than queue_size: 1001 items exceed 1000 and block_on_overflow is off")
+	require.EqualError(t, err, "Permanent error: request too large: 1001 items exceed queue_size (1000) and block_on_overflow is off")
 	require.EqualValues(t, 1001, r.Stats().Refused[batcher.RefusedTooLarge])
 	require.NoError(t, r.try(t.Context(), 1000))
 }

@@ -48,13 +48,6 @@ func (p *partition[T]) quiet() bool {
 	return p.line.front == nil && p.inFlight == 0 && p.retrying == 0
 }
 
-func (p *partition[T]) openItems() int {
-	if p.open == nil {
-		return 0
-	}
-	return p.open.items
-}
-
 // partitionOf finds the partition of a request, or makes it. Requires b.mu held.
 func (b *Batcher[T]) partitionOf(key []byte) *partition[T] {
 	if b.only != nil {

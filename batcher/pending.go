@@ -43,6 +43,8 @@ type batch[T any] struct {
 	// data then too.
 	data  T
 	items int
+	bytes int  // in OTLP's encoding, if that is limited, until the batch is divided
+	heap  int  // taken of the budget, if that is limited
 	ready bool // data is set; only looked at where that happens late
 
 	// shares are the requests in the batch whose callers wait, in order; one that was
@@ -90,8 +92,8 @@ type extent struct{ from, to int }
 
 // share is one request's part of a batch whose callers wait.
 type share[T any] struct {
-	data      T
-	items     int
+	data T
+	Size
 	resources int // set when the shares are put together
 	link      int // one more than the index of its link; 0: none
 }
@@ -124,12 +126,15 @@ func (b *batch[T]) callers() (n int) {
 		return b.piece.to - b.piece.from
 	}
 	for i := range b.shares {
-		if b.shares[i].items > 0 {
+		if b.shares[i].Items > 0 {
 			n++
 		}
 	}
 	return max(n, 1)
 }
+
+// size is what is in the batch.
+func (b *batch[T]) size() Size { return Size{b.items, b.bytes, b.heap} }
 
 // line is a partition's sealed batches in the order in which they leave.
 type line[T any] struct {
@@ -162,6 +167,23 @@ func (l *line[T]) insert(b, first, last *batch[T]) {
 	if l.back == b {
 		l.back = last
 	}
+}
+
+// remove takes out b, which is in the line.
+func (l *line[T]) remove(b *batch[T]) {
+	var before *batch[T]
+	for bt := l.front; bt != b; bt = bt.next {
+		before = bt
+	}
+	if before == nil {
+		l.front = b.next
+	} else {
+		before.next = b.next
+	}
+	if l.back == b {
+		l.back = before
+	}
+	b.next = nil
 }
 
 // last returns the last batch if what is accepted now may still join it; nil otherwise. It

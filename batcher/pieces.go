@@ -4,67 +4,169 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
 // nearlyFull tells whether a batch is so full that sealing it beats cutting the next
-// request in two.
-func nearlyFull(items, limit int) bool { return items >= limit-limit/10 }
-
-// take cuts the next n of the items that are left.
-func take[T any](cut Cutter[T], n, left int) T {
-	if n == left {
-		return cut.Rest()
-	}
-	return cut.Next(n)
+// request in two. Nil is empty.
+func (b *Batcher[T]) nearlyFull(bt *batch[T]) bool {
+	return bt != nil && (bt.items >= b.limit.Items-b.limit.Items/10 || bt.bytes >= b.limit.Bytes-b.limit.Bytes/10)
 }
 
-// chain is a run of full batches, cut but not accepted yet.
-type chain[T any] struct {
+// room is what fits into a batch besides what is in it. Nil is empty.
+func (b *Batcher[T]) room(bt *batch[T]) Size {
+	if bt == nil {
+		return b.limit
+	}
+	return Size{b.limit.Items - bt.items, b.limit.Bytes - bt.bytes, math.MaxInt}
+}
+
+// part is a part of a request and its size.
+type part[T any] struct {
+	data T
+	Size
+}
+
+// cuts is what becomes of a request, or of what is granted of it, when it is cut. Nothing
+// of it is accepted yet.
+type cuts[T any] struct {
+	top part[T] // fills an open batch up; no items if there is none
+
+	// full are further batches, from first to last.
 	first, last *batch[T]
-	n           int // batches
-	items       int
+	n           int
+	full        Size
+
+	rest part[T] // what is left behind them. It fits into a batch.
+	lost lost[T]
+
+	// loose are elements without items that did not fit beside the items next to them.
+	loose []part[T]
+
+	// heap is what is not charged to any part yet of that which was taken from the budget.
+	// Estimates of the parts may add up to more: what is cut in two is copied.
+	heap int
 }
 
-// cutChain cuts n batches of that many items each, of the items that are left.
-func (b *Batcher[T]) cutChain(c *caller[T], cut Cutter[T], n, items, left int) (run chain[T]) {
-	for ; run.n < n; run.n++ {
-		bt := &batch[T]{data: take(cut, items, left-run.items), items: items, ready: true, trigger: TriggerSize}
-		if b.set.WaitForResult {
-			bt.done = make(chan struct{})
-		}
-		if c.span.IsSampled() {
-			bt.link(c.span)
-		}
-		if run.last == nil {
-			run.first = bt
-		} else {
-			run.last.next = bt
-		}
-		run.last = bt
-		run.items += items
+// taken is the size of all that was cut off.
+func (r *cuts[T]) taken() Size {
+	return r.top.Size.plus(r.full).plus(r.rest.Size).plus(r.lost.Size)
+}
+
+// charge returns a size with the heap that it is charged.
+func (r *cuts[T]) charge(s Size) Size {
+	s.Heap = min(s.Heap, r.heap)
+	r.heap -= s.Heap
+	return s
+}
+
+// chargeRest charges the rest, if there is any, for more heap.
+func (r *cuts[T]) chargeRest(heap int) {
+	if r.rest.Items > 0 {
+		r.rest.Heap += heap
+		r.heap -= heap
 	}
-	return run
 }
 
-// adopt makes the batches of a chain sealed batches of p, as of now. The caller puts
-// them into the line. Requires b.mu held.
-func (b *Batcher[T]) adopt(c *caller[T], p *partition[T], run chain[T], now time.Time) {
-	for bt := run.first; bt != nil; bt = bt.next {
+// cutUp cuts up to so much into batches that are no larger than size.
+func (b *Batcher[T]) cutUp(c *caller[T], cut Cutter[T], size, most Size, r *cuts[T]) {
+	most.Bytes = math.MaxInt
+	for cut.Left().Items > 0 {
+		room := size.least(most)
+		if left := cut.Left(); left.within(room) {
+			r.rest = b.takeAlong(r, part[T]{cut.Rest(), left}, size)
+			return
+		}
+		var next part[T]
+		next.data, next.Size = cut.Next(room)
+		switch {
+		case next.Items > 0:
+			most = most.minus(next.Size)
+			next = b.takeAlong(r, next, size)
+			if cut.Left().Items == 0 || most.Items == 0 || cut.First().Heap > most.Heap {
+				r.rest = next
+				return
+			}
+			b.addFull(c, r, next)
+		case b.signal.Resources(next.data) > 0:
+			r.loose = append(r.loose, next)
+		case b.tooLarge(cut.First()):
+			first := cut.First()
+			r.lost.add(cut.Alone(), r.charge(first))
+			most = most.minus(first)
+		default:
+			return // what is granted does not suffice for more
+		}
+	}
+}
+
+// takeAlong adds to a part that is cut what is loose, as far as it fits, and charges the part.
+func (b *Batcher[T]) takeAlong(r *cuts[T], p part[T], size Size) part[T] {
+	kept := r.loose[:0]
+	for _, l := range r.loose {
+		if !p.plus(l.Size).within(size) {
+			kept = append(kept, l)
+			continue
+		}
+		b.signal.Move(l.data, p.data)
+		p.Size = p.plus(l.Size)
+	}
+	r.loose = kept
+	p.Size = r.charge(p.Size)
+	return p
+}
+
+// addFull makes a batch of a part.
+func (b *Batcher[T]) addFull(c *caller[T], r *cuts[T], p part[T]) {
+	bt := &batch[T]{data: p.data, items: p.Items, bytes: p.Bytes, heap: p.Heap, ready: true, trigger: TriggerSize}
+	if b.set.WaitForResult {
+		bt.done = make(chan struct{})
+	}
+	if c.span.IsSampled() {
+		bt.link(c.span)
+	}
+	if r.last == nil {
+		r.first = bt
+	} else {
+		r.last.next = bt
+	}
+	r.last = bt
+	r.n++
+	r.full = r.full.plus(p.Size)
+}
+
+// adopt makes the full batches among the cuts sealed batches of p, as of now. The caller
+// puts them into the line. Requires b.mu held.
+func (b *Batcher[T]) adopt(c *caller[T], p *partition[T], r *cuts[T], now time.Time) {
+	for bt := r.first; bt != nil; bt = bt.next {
 		bt.partition, bt.first, bt.sealed = p, now, now
 		if b.set.WaitForResult {
-			c.waits.share(bt, share[T]{items: bt.items, link: len(bt.links)})
+			c.waits.share(bt, share[T]{Size: bt.size(), link: len(bt.links)})
 		}
 	}
-	b.accepted += int64(run.items)
-	b.stats.Sealed += int64(run.items)
-	b.stats.Batches[TriggerSize] += int64(run.n)
+	b.accepted += int64(r.full.Items)
+	b.stats.Sealed += int64(r.full.Items)
+	b.stats.Batches[TriggerSize] += int64(r.n)
 }
 
-// undo moves all items of a chain to dst.
-func (b *Batcher[T]) undo(run chain[T], dst T) {
-	for bt := run.first; bt != nil; bt = bt.next {
+// undo moves everything that was cut off to dst.
+func (b *Batcher[T]) undo(r *cuts[T], dst T) {
+	move := func(p part[T]) {
+		if p.Items > 0 {
+			b.signal.Move(p.data, dst)
+		}
+	}
+	move(r.top)
+	for bt := r.first; bt != nil; bt = bt.next {
 		b.signal.Move(bt.data, dst)
+	}
+	for _, data := range r.lost.data {
+		b.signal.Move(data, dst)
+	}
+	move(r.rest)
+	for _, l := range r.loose {
+		b.signal.Move(l.data, dst)
 	}
 }
 
@@ -88,7 +190,7 @@ func (b *Batcher[T]) notAccepted(ctx context.Context, c *caller[T], r *refusal[T
 		err = r.ended // the other words are about a piece
 	}
 	err = fmt.Errorf("%d of %d items were not accepted: %w", refused, items, err)
-	switch outcome := b.outcome(ctx, &c.waits); {
+	switch outcome := b.outcome(ctx, c); {
 	case outcome == nil:
 	case isPermanent(outcome):
 		err = fmt.Errorf("%w (the others were refused for good: %s)", err, outcome.Error())
@@ -98,53 +200,63 @@ func (b *Batcher[T]) notAccepted(ctx context.Context, c *caller[T], r *refusal[T
 	return b.signal.Partial(err, r.rest)
 }
 
-// fill cuts a request that does not fit into the open batch of p: one piece fills
-// that batch up, further ones are full batches of their own, and what is left comes
-// back. The cutting happens without b.mu. The batch to fill takes its place in the
-// line before, so that nothing accepted later overtakes it. Requires b.mu held, and
-// holds it again on return.
+// fill cuts a request that does not fit into the open batch of p: one part fills that
+// batch up, further ones are full batches of their own, and what is left comes back. The
+// cutting happens without b.mu. The batch to fill takes its place in the line before, so
+// that nothing accepted later overtakes it. Requires b.mu held, and holds it again on
+// return.
 //
 // If the time for shutting down ends meanwhile, nothing of the request is accepted:
 // all of it comes back with the refusal.
-func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, items int) (*refusal[T], T, int) {
+func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, sizes *Sizes) (*refusal[T], part[T]) {
 	b.open(p)
 	p.open.filling = true
 	head := b.seal(p, TriggerSize, time.Now())
-	room := b.maxItems - head.items
+	room := b.room(head)
 	b.mu.Unlock()
 
-	cut := b.signal.Cut(data)
-	top := cut.Next(room)
-	left := items - room
-	run := b.cutChain(c, cut, (left-1)/b.maxItems, b.maxItems, left)
-	left -= run.items
-	rest := cut.Rest()
+	cut := b.signal.Cut(data, b.sizesToCut(data, sizes))
+	r := cuts[T]{heap: size.Heap}
+	top := part[T]{}
+	top.data, top.Size = cut.Next(room)
+	if top.Items > 0 {
+		top.Size = r.charge(top.Size)
+		r.top = top
+	} else if b.signal.Resources(top.data) > 0 {
+		r.loose = append(r.loose, top)
+	}
+	b.cutUp(c, cut, b.limit, unlimited, &r)
+	r.chargeRest(r.heap)
 
 	b.mu.Lock()
 	if b.state >= stateStopped {
 		all := b.signal.New(0)
-		b.signal.Move(top, all)
-		b.undo(run, all)
-		b.signal.Move(rest, all)
-		return b.tooLate(p, all, items), all, items
+		b.undo(&r, all)
+		return b.tooLate(p, all, size), part[T]{all, size}
 	}
-	b.put(c, head, top, room)
-	head.items += room
 	head.filling = false
-	b.accepted += int64(room)
-	b.stats.Sealed += int64(room)
-	b.adopt(c, p, run, head.sealed)
-	if run.n > 0 {
-		p.line.insert(head, run.first, run.last)
+	if r.top.Items > 0 {
+		b.put(c, head, r.top.data, r.top.Size)
+		b.accepted += int64(r.top.Items)
+		b.stats.Sealed += int64(r.top.Items)
 	}
+	b.adopt(c, p, &r, head.sealed)
+	if r.n > 0 {
+		p.line.insert(head, r.first, r.last)
+	}
+	if head.items == 0 {
+		p.line.remove(head)
+		b.stats.Batches[TriggerSize]--
+	}
+	b.lose(c, p, &r.lost, Size{Heap: r.heap})
 	b.queue(p)
-	return nil, rest, left
+	return nil, r.rest
 }
 
 // tooLate gives back what was admitted of a request that was not placed before the time
 // for shutting down was over. Requires b.mu held.
-func (b *Batcher[T]) tooLate(p *partition[T], rest T, items int) *refusal[T] {
-	b.release(p, items) // nobody waits any more
+func (b *Batcher[T]) tooLate(p *partition[T], rest T, size Size) *refusal[T] {
+	b.release(p, size) // nobody waits any more
 	b.rest(p)
 	return &refusal[T]{cause: RefusedShutdown, err: ErrShutdown, rest: rest, apart: true}
 }

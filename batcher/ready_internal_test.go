@@ -59,7 +59,7 @@ func TestPartitionThatIsReadyForNobodyIsPassed(t *testing.T) {
 	require.NoError(t, err)
 	b.state = stateRunning
 	p, other := opened(10, 0), opened(10, 0)
-	w := b.budget.wait(&p.account, 95, nil)
+	w := b.budget.wait(&p.account, items(95), items(1), nil)
 	b.queue(p)
 	require.Equal(t, 1, b.ready.n)
 	other.line.push(other.open)

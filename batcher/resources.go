@@ -24,7 +24,11 @@ func (b *Batcher[T]) consumeByResource(ctx context.Context, c *caller[T], key []
 		if b.signal.Items(data) == 0 {
 			break
 		}
-		return b.consumeParts(ctx, c, data, b.partsOf(bytes.Clone(key), of, data))
+		parts := b.partsOf(bytes.Clone(key), of, data)
+		for i := range parts {
+			parts[i].left, parts[i].sizes = b.measure(parts[i].data)
+		}
+		return b.consumeParts(ctx, c, data, parts)
 	}
 	return b.consume(ctx, c, key, data)
 }
@@ -45,7 +49,7 @@ func (b *Batcher[T]) partsOf(key []byte, of int, data T) (parts []entry[T]) {
 	}
 	at := add()
 	var buf [128]byte
-	b.signal.Distribute(data, func(r pcommon.Resource, items int) T {
+	b.signal.Distribute(data, func(r pcommon.Resource) T {
 		if own := b.appendResource(buf[:0], r); !bytes.Equal(key[of:], own) {
 			key = append(key[:of], own...)
 			place, known := places[string(key)]
@@ -54,7 +58,6 @@ func (b *Batcher[T]) partsOf(key []byte, of int, data T) (parts []entry[T]) {
 			}
 			at = place
 		}
-		parts[at].left += items
 		return parts[at].data
 	})
 	return parts
@@ -65,24 +68,23 @@ func (b *Batcher[T]) partsOf(key []byte, of int, data T) (parts []entry[T]) {
 // stuck must not hold up the others. If some are refused the error holds them; if all are,
 // they go back to data.
 func (b *Batcher[T]) consumeParts(ctx context.Context, c *caller[T], data T, parts []entry[T]) error {
-	items := 0
 	rest := b.signal.New(0)
 	var late []entry[T]
 	for _, e := range parts {
-		items += e.left
+		c.items += e.left.Items
 		switch {
-		case e.left == 0:
+		case e.left.Items == 0:
 			b.signal.Move(e.data, rest) // of no account, but the caller's
 		case !b.enterAtOnce(ctx, c, &e):
 			late = append(late, e)
 		}
 	}
 	if len(late) == 0 {
-		return b.outcome(ctx, &c.waits)
+		return b.outcome(ctx, c)
 	}
 	ended := ctx.Err()
 	b.mu.Lock()
-	r := b.closed(ended, items)
+	r := b.closed(ended, c.items)
 	if r == nil && b.set.BlockOnOverflow {
 		r = b.enterLate(ctx, c, late)
 	} else {
@@ -94,19 +96,19 @@ func (b *Batcher[T]) consumeParts(ctx context.Context, c *caller[T], data T, par
 		b.mu.Unlock()
 	}
 	if r == nil {
-		return b.outcome(ctx, &c.waits)
+		return b.outcome(ctx, c)
 	}
 	for i := range late {
 		b.restOf(&late[i], rest)
 	}
 	refused := b.signal.Items(rest)
 	r.err = b.refuse(r, refused)
-	if refused == items {
+	if refused == c.items {
 		b.signal.Move(rest, data)
 		return r.err
 	}
 	r.rest = rest
-	return b.notAccepted(ctx, c, r, refused, items)
+	return b.notAccepted(ctx, c, r, refused, c.items)
 }
 
 // enterAtOnce puts an entry into batches if that takes no wait, and tells whether it did.
@@ -118,16 +120,16 @@ func (b *Batcher[T]) enterAtOnce(ctx context.Context, c *caller[T], e *entry[T])
 		return true
 	}
 	var p *partition[T]
-	if b.closed(ended, e.left) == nil {
+	if b.closed(ended, e.left.Items) == nil {
 		p = b.admit(e.key, e.left)
 	}
 	if p == nil {
 		b.mu.Unlock()
 		return false
 	}
-	r := b.accept(c, p, e.data, e.left)
+	r := b.accept(c, p, e.data, e.left, e.sizes)
 	if r != nil {
-		e.late, e.left, e.apart = []T{r.rest}, 0, true
+		e.late, e.left, e.apart = []T{r.rest}, Size{}, true
 	}
 	return r == nil
 }

@@ -52,9 +52,9 @@ func (b *Batcher[T]) exhausted(bt *batch[T], err error) error {
 
 // retryLater makes a batch wait for its retry: without a slot, and with its items still
 // held. Where order is promised its partition waits with it, and it goes to the front of
-// the line afterwards, so a search that it is a piece of can go on. It returns the number
-// of items given up with it, see proceed. Requires b.mu held.
-func (b *Batcher[T]) retryLater(bt *batch[T], at time.Time, follow bool, end *ending[T]) (freed int) {
+// the line afterwards, so a search that it is a piece of can go on. It returns what
+// leaves the budget with it, see proceed. Requires b.mu held.
+func (b *Batcher[T]) retryLater(bt *batch[T], at time.Time, follow bool, end *ending[T]) (freed Size) {
 	now := time.Now()
 	if b.state == stateDraining && !at.Before(b.lastRetry) {
 		at = now // judged before Shutdown began, which has sent the others that waited
@@ -65,7 +65,7 @@ func (b *Batcher[T]) retryLater(bt *batch[T], at time.Time, follow bool, end *en
 	if bt.piece != nil {
 		return b.proceed(bt.piece, context.DeadlineExceeded, follow, end) // neither taken nor refused
 	}
-	return 0
+	return freed
 }
 
 // resend puts the batches that have waited long enough back into their lines.

@@ -123,32 +123,34 @@ func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (run *batch[T]) {
 	p := bt.partition
 	p.inFlight--
 	b.exports--
+	b.heapAway -= bt.heap
 	b.stats.InFlight -= int64(bt.items)
 
 	delivered := bt.items - v.failed
 	b.stats.Delivered += int64(delivered)
 	bt.items = v.failed
-	freed := delivered
+	freed := Size{Items: delivered} // the heap goes with the last of the batch
 	switch v.Fate {
 	case FateDelivered:
 		p.general = time.Time{}
-		freed += b.conclude(bt, nil, v.follow, &end)
+		freed = freed.plus(b.conclude(bt, nil, v.follow, &end))
 	case FateFailed:
 		b.stats.Failed[v.Cause] += int64(bt.items)
 		if v.general {
 			p.general = time.Now().Add(generalFor)
 		}
-		freed += bt.items + b.conclude(bt, v.Err, v.follow, &end)
+		freed.Items += bt.items
+		freed = freed.plus(b.conclude(bt, v.Err, v.follow, &end))
 	case FateDropped:
-		freed += b.drop(bt, &end)
+		freed = freed.plus(b.drop(bt, &end))
 	case FateRetried:
 		if v.named {
 			b.narrow(bt, v.part, &end)
 		}
-		freed += b.retryLater(bt, v.retryAt, v.follow, &end)
+		freed = freed.plus(b.retryLater(bt, v.retryAt, v.follow, &end))
 	case FateDivided:
 		b.stats.Sealed += int64(bt.items)
-		freed += b.divide(bt, v.apart, v.follow, &end)
+		freed = freed.plus(b.divide(bt, v.apart, v.follow, &end))
 	}
 	end.woken = b.release(p, freed)
 	b.queue(p)
@@ -161,8 +163,9 @@ func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (run *batch[T]) {
 }
 
 // conclude gives a batch its outcome. If it is a piece, the search goes on with the next
-// one, see proceed. Requires b.mu held.
-func (b *Batcher[T]) conclude(bt *batch[T], err error, follow bool, end *ending[T]) (freed int) {
+// one, see proceed. It returns what leaves the budget, but for the batch's own items.
+// Requires b.mu held.
+func (b *Batcher[T]) conclude(bt *batch[T], err error, follow bool, end *ending[T]) (freed Size) {
 	told := err
 	if err != nil && b.set.WaitForResult {
 		if told = repeatable(err); bt.callers() > 1 {
@@ -173,18 +176,19 @@ func (b *Batcher[T]) conclude(bt *batch[T], err error, follow bool, end *ending[
 	bt.next = end.over
 	end.over = bt
 	if bt.piece == nil {
-		return 0
+		return Size{Heap: bt.heap}
 	}
 	bt.piece.answer(told)
-	b.leaveUnit(bt.piece, end)
-	return b.proceed(bt.piece, err, follow, end)
+	freed = b.leaveUnit(bt.piece, end)
+	return freed.plus(b.proceed(bt.piece, err, follow, end))
 }
 
-// drop gives up a batch because the time for shutting down is over, and returns the
-// number of items that leave the budget. Requires b.mu held.
-func (b *Batcher[T]) drop(bt *batch[T], end *ending[T]) (freed int) {
+// drop gives up a batch because the time for shutting down is over, and returns what leaves
+// the budget. Requires b.mu held.
+func (b *Batcher[T]) drop(bt *batch[T], end *ending[T]) (freed Size) {
 	b.stats.Dropped[DroppedShutdown] += int64(bt.items)
-	return bt.items + b.conclude(bt, errDropped, false, end)
+	freed = Size{Items: bt.items}
+	return freed.plus(b.conclude(bt, errDropped, false, end))
 }
 
 // narrow makes the part that downstream named as failed all that is left of a batch.
@@ -219,7 +223,7 @@ func (b *Batcher[T]) finish(end ending[T]) {
 		}
 		if !bt.ready { // never exported: the shares still hold their data
 			for i := range bt.shares {
-				if s := &bt.shares[i]; s.items > 0 {
+				if s := &bt.shares[i]; s.Items > 0 {
 					b.signal.Unref(s.data)
 				}
 			}

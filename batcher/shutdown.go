@@ -93,6 +93,8 @@ func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 	left := b.stats.InFlight + b.stats.Sealed // the latter are pieces of what is in flight
 	b.stats.Dropped[DroppedShutdown] += left
 	b.budget.used -= int(left)
+	b.budget.heapUsed -= b.heapAway
+	b.heapAway = 0
 	b.stats.InFlight, b.stats.Sealed, b.exports = 0, 0, 0
 	clear(b.partitions)
 	u.InFlight = b.stats.Dropped[DroppedShutdown] - u.Sealed - u.Retrying

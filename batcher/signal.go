@@ -29,8 +29,8 @@ type Signal[T any] interface {
 	Resource(data T, entry int) pcommon.Resource
 
 	// Distribute moves each entry of the outermost level, in order, to the data that to returns
-	// for its resource and number of items, and leaves data empty. No item is copied.
-	Distribute(data T, to func(resource pcommon.Resource, items int) T)
+	// for its resource, and leaves data empty. No item is copied.
+	Distribute(data T, to func(pcommon.Resource) T)
 
 	// ItemsAt counts the items of one entry of the outermost level.
 	ItemsAt(data T, resource int) int
@@ -39,9 +39,16 @@ type Signal[T any] interface {
 	// but without, another. It only reads data, also where data is marked read-only.
 	Copy(data T, from, to int) T
 
-	// Cut begins to take data apart. The caller must not use data afterwards but
-	// through the Cutter.
-	Cut(data T) Cutter[T]
+	// Heap estimates the bytes of memory that data takes. It walks all of it.
+	Heap(data T) int
+
+	// Measure writes down in z the sizes of everything in data, in one walk. Their sums are
+	// what Bytes and Heap return, as far as z asks for them. It may change data meanwhile.
+	Measure(data T, z *Sizes)
+
+	// Cut begins to take data apart by the sizes that were measured; nil: only items count.
+	// The caller must not use data afterwards but through the Cutter.
+	Cut(data T, z *Sizes) Cutter[T]
 
 	// Partial wraps err so that a sender finds the rest of its request in it and
 	// repeats only that. The result counts as retryable.
@@ -61,10 +68,20 @@ type Signal[T any] interface {
 // Cutter takes one request apart from front to back in a single pass: n calls on
 // a request of m items cost O(n + m). It is not safe for concurrent use.
 type Cutter[T any] interface {
-	// Next moves the next items out of the request. Resources, scopes and metrics
-	// that end within them are moved whole; only those at the cut are copied.
-	// Requires 0 < items < what is left.
-	Next(items int) T
+	// Left is the size of what Rest would return.
+	Left() Size
+
+	// First is the size of the first item that is left, with all that it must lie in, or of
+	// something without items that comes before it. Requires that any is left.
+	First() Size
+
+	// Next moves out as much of what is left as fits into room, and tells its size.
+	// Resources, scopes and metrics that end within are moved whole; only those at the cut
+	// are copied. Items is 0 in the size if there was no room for an item.
+	Next(room Size) (T, Size)
+
+	// Alone moves out what First tells of.
+	Alone() T
 
 	// Rest moves out all that is left, entries without items included.
 	Rest() T

@@ -25,8 +25,19 @@ type level[E any] struct {
 
 // inside walks the children of one element of type E.
 type inside[E any] interface {
-	// take moves the next items to the children of dst. Requires that more are left.
-	take(dst E, items int)
+	// begin tells the walk how much the children are and where in z the first one of them,
+	// and the first item in them, is found. Without z only items are counted.
+	begin(z *Sizes, children Size, element, item int)
+	// left is the size of what is left.
+	left() Size
+	// next is the size of the first item that is left, or child without items, with all that
+	// it lies in. Requires that any is left.
+	next() Size
+	// take moves what fits into room to the children of dst and returns its size. Requires
+	// that next fits.
+	take(dst E, room Size) Size
+	// alone moves what next tells of to the children of dst.
+	alone(dst E)
 	// finish moves all that is left, children without items included.
 	finish(dst E)
 	// trim removes from the element what take left behind.
@@ -37,41 +48,184 @@ type inside[E any] interface {
 // taken from it.
 type walker[E any] struct {
 	level[E]
-	src sequence[E]
+	src    sequence[E]
+	sizes  *Sizes // of the request; nil: only items count
+	at     int    // index in src of the first element that is not moved whole
+	mark   int    // index in sizes of that element: in its items, or in its elements
+	behind Size   // of the elements not begun
 
-	at   int       // index in src of the first element not yet moved
-	left int       // while open: items not yet taken of the element at that index
-	open inside[E] // set while the element at that index is partly taken
+	open  inside[E] // set while the element at that index is partly taken
+	frame frame     // of that element
 }
 
-// take moves the next items from src to dst, and the elements without items that lie
-// between them.
-func (w *walker[E]) take(dst sequence[E], items int) {
+func (w *walker[E]) begin(z *Sizes, children Size, element, item int) {
+	w.sizes, w.behind, w.mark = z, children, element
 	if w.children == nil {
-		dst.EnsureCapacity(dst.Len() + min(items, w.src.Len()-w.at))
+		w.mark = item
 	}
-	for items > 0 && w.at < w.src.Len() {
+}
+
+// size is the size of the element at w.at, which is not open, as an entry.
+func (w *walker[E]) size() Size {
+	switch {
+	case w.sizes == nil:
+		return Size{Items: w.items(w.src.At(w.at))}
+	case w.children == nil:
+		return w.sizes.items[w.mark].size().entry()
+	}
+	return w.sizes.elements[w.mark].size().entry()
+}
+
+// step goes on to the next element.
+func (w *walker[E]) step() {
+	w.at++
+	if w.sizes == nil {
+		return
+	}
+	if w.children == nil {
+		w.mark++
+	} else {
+		w.mark = w.sizes.elements[w.mark].next
+	}
+}
+
+// descend opens the element at w.at, whose size is that.
+func (w *walker[E]) descend(size Size) {
+	w.behind = w.behind.minus(size)
+	w.open = w.children(w.src.At(w.at))
+	if w.sizes == nil {
+		w.frame = frame{inner: -1}
+		w.open.begin(nil, size, 0, 0)
+		return
+	}
+	e := &w.sizes.elements[w.mark]
+	w.frame = e.frame
+	w.open.begin(w.sizes, e.children, w.mark+1, e.first)
+}
+
+// leave closes the open element after all of it has been taken.
+func (w *walker[E]) leave() {
+	w.open = nil
+	w.step()
+}
+
+// around is the size of the open element, or a part of it, as an entry.
+func (w *walker[E]) around(children Size) Size {
+	if w.sizes == nil {
+		return children
+	}
+	return w.frame.around(children).entry()
+}
+
+// inside is what fits into the open element.
+func (w *walker[E]) inside(room Size) Size {
+	if w.sizes == nil {
+		return room
+	}
+	return w.frame.inside(room)
+}
+
+func (w *walker[E]) left() Size {
+	if w.open == nil {
+		return w.behind
+	}
+	return w.behind.plus(w.around(w.open.left()))
+}
+
+func (w *walker[E]) next() Size {
+	if w.open == nil {
+		size := w.size()
+		if size.Items == 0 || w.children == nil {
+			return size
+		}
+		w.descend(size)
+	}
+	return w.around(w.open.next())
+}
+
+// take moves elements from src to dst as long as they fit, and with them the elements
+// without items that lie between.
+func (w *walker[E]) take(dst sequence[E], room Size) (taken Size) {
+	if w.children == nil {
+		return w.takeItems(dst, room)
+	}
+	for room.Items > 0 && w.at < w.src.Len() {
 		e := w.src.At(w.at)
 		if w.open == nil {
-			if w.left = w.items(e); w.left <= items {
+			size := w.size()
+			if size.within(room) {
 				w.move(e, dst.AppendEmpty())
-				items -= w.left
-				w.at++
+				w.behind, room, taken = w.behind.minus(size), room.minus(size), taken.plus(size)
+				w.step()
 				continue
 			}
-			w.open = w.children(e)
+			if size.Items == 0 {
+				break
+			}
+			w.descend(size)
+		}
+		inside := w.inside(room)
+		if !w.open.next().within(inside) {
+			break
 		}
 		part := dst.AppendEmpty()
 		w.header(e, part)
-		if w.left > items {
-			w.open.take(part, items)
-			w.left -= items
+		if left := w.open.left(); left.within(inside) {
+			w.open.finish(part)
+			w.leave()
+			size := w.around(left)
+			room, taken = room.minus(size), taken.plus(size)
+			continue
+		}
+		size := w.around(w.open.take(part, inside))
+		size.Heap -= w.frame.heap // goes with the last child
+		return taken.plus(size)
+	}
+	return taken
+}
+
+// takeItems is take for items, of which so many are moved at once as fit.
+func (w *walker[E]) takeItems(dst sequence[E], room Size) (taken Size) {
+	n := w.src.Len() - w.at
+	if w.sizes == nil {
+		n = min(n, room.Items)
+		taken.Items = n
+	} else {
+		for i, item := range w.sizes.items[w.mark : w.mark+n] {
+			size := taken.plus(item.size().entry())
+			if !size.within(room) {
+				n = i
+				break
+			}
+			taken = size
+		}
+		w.mark += n
+	}
+	dst.EnsureCapacity(dst.Len() + n)
+	for range n {
+		w.move(w.src.At(w.at), dst.AppendEmpty())
+		w.at++
+	}
+	w.behind = w.behind.minus(taken)
+	return taken
+}
+
+func (w *walker[E]) alone(dst sequence[E]) {
+	e := w.src.At(w.at)
+	if w.open == nil {
+		size := w.size()
+		if size.Items == 0 || w.children == nil {
+			w.move(e, dst.AppendEmpty())
+			w.behind = w.behind.minus(size)
+			w.step()
 			return
 		}
-		w.open.finish(part)
-		w.open = nil
-		w.at++
-		items -= w.left
+		w.descend(size)
+	}
+	part := dst.AppendEmpty()
+	w.header(e, part)
+	if w.open.alone(part); w.open.left() == (Size{}) {
+		w.leave()
 	}
 }
 
@@ -110,7 +264,9 @@ type nested[E, C any] struct {
 	of func(E) sequence[C]
 }
 
-func (n *nested[E, C]) take(dst E, items int) { n.walker.take(n.of(dst), items) }
+func (n *nested[E, C]) take(dst E, room Size) Size { return n.walker.take(n.of(dst), room) }
+
+func (n *nested[E, C]) alone(dst E) { n.walker.alone(n.of(dst)) }
 
 func (n *nested[E, C]) finish(dst E) { n.walker.finish(n.of(dst)) }
 
@@ -127,13 +283,28 @@ type cutter[T any] struct {
 }
 
 // newCutter cuts data, whose outermost slice of finds and outermost describes.
-func newCutter[T, E any](s Signal[T], data T, of func(T) sequence[E], outermost level[E]) Cutter[T] {
-	return &cutter[T]{signal: s, data: data, inside: nest(data, of, outermost)}
+func newCutter[T, E any](s Signal[T], data T, sizes *Sizes, of func(T) sequence[E], outermost level[E]) Cutter[T] {
+	c := &cutter[T]{signal: s, data: data, inside: nest(data, of, outermost)}
+	if sizes == nil {
+		c.inside.begin(nil, Size{Items: s.Items(data)}, 0, 0)
+	} else {
+		c.inside.begin(sizes, sizes.total, 0, 0)
+	}
+	return c
 }
 
-func (c *cutter[T]) Next(items int) T {
+func (c *cutter[T]) Left() Size { return c.inside.left() }
+
+func (c *cutter[T]) First() Size { return c.inside.next() }
+
+func (c *cutter[T]) Next(room Size) (T, Size) {
 	piece := c.signal.New(0)
-	c.inside.take(piece, items)
+	return piece, c.inside.take(piece, room)
+}
+
+func (c *cutter[T]) Alone() T {
+	piece := c.signal.New(0)
+	c.inside.alone(piece)
 	return piece
 }
 

@@ -1,9 +1,10 @@
 package batcher_test
 
 import (
-	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
 )
 
@@ -45,40 +47,79 @@ func hollowMetrics(md pmetric.Metrics) {
 	md.ResourceMetrics().AppendEmpty().SetSchemaUrl("hollow")
 }
 
-// checkCut cuts a request of that many items into pieces of random sizes up to most,
-// and compares what comes out with what went in.
-func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], first, items, most int, seed uint64) {
+// checkCut cuts a request of that many items into pieces of random sizes up to most items,
+// and bytes if that is not 0, and compares what comes out with what went in.
+func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], first, items, most, bytes int, seed uint64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 1))
 	count := func(data T) int {
 		text, err := kind.JSON(data)
 		require.NoError(t, err)
-		return bytes.Count(text, []byte(`"hollow"`))
+		return strings.Count(string(text), `"hollow"`)
+	}
+	encoded := func(data T) int {
+		encoding, err := kind.Marshal(data)
+		require.NoError(t, err)
+		return len(encoding)
 	}
 	request := kind.Make(first, items)
 	if seed%2 == 0 {
 		hollow(request)
 	}
 	wantHollow, resources := count(request), kind.Resources(request)
-	cut := kind.Cut(request)
+	var sizes *batcher.Sizes
+	var total batcher.Size
+	if bytes > 0 {
+		before := encoded(request)
+		sizes, total = batcher.Measured(kind.Signal, request, true, true)
+		require.Equal(t, batcher.Size{Items: items, Bytes: before, Heap: kind.Heap(request)}, total)
+		require.Equal(t, before, kind.Bytes(request))
+		require.Equal(t, before, encoded(request), "measuring changes nothing")
+	}
+	cut := kind.Cut(request, sizes)
 	var got []int
-	gotHollow, gotResources, pieces := 0, 0, 0
-	for left, last := items, false; !last; pieces++ {
-		n := min(1+random.IntN(most), left)
-		last = n == left
-		var piece T
-		if last {
-			piece = cut.Rest()
-		} else {
-			piece = cut.Next(n)
+	gotHollow, gotResources, pieces, heap := 0, 0, 0, 0
+	// arrived checks a piece that is said to have that size.
+	arrived := func(piece T, size batcher.Size) {
+		require.Equal(t, size.Items, kind.Items(piece))
+		if bytes > 0 {
+			require.Equal(t, encoded(piece), size.Bytes)
 		}
-		require.Equal(t, n, kind.Items(piece))
-		left -= n
 		ids, err := kind.IDs(piece)
 		require.NoError(t, err)
 		got = append(got, ids...)
 		gotHollow += count(piece)
 		gotResources += kind.Resources(piece)
+		heap += size.Heap
+		pieces++
+	}
+	for last := false; !last; {
+		room := batcher.Size{Items: 1 + random.IntN(most), Bytes: math.MaxInt, Heap: math.MaxInt}
+		if bytes > 0 {
+			room.Bytes = random.IntN(bytes)
+			if random.IntN(4) == 0 {
+				room.Heap = random.IntN(20 * bytes)
+			}
+		}
+		left := cut.Left()
+		last = left.Items <= room.Items && left.Bytes <= room.Bytes
+		if last {
+			arrived(cut.Rest(), left)
+			break
+		}
+		next := cut.First()
+		piece, size := cut.Next(room)
+		require.True(t, size.Items <= room.Items && (bytes == 0 || size.Bytes <= room.Bytes) && size.Heap <= room.Heap, "%+v in %+v", size, room)
+		fits := next.Bytes <= room.Bytes && next.Heap <= room.Heap
+		require.Equal(t, fits, kind.Resources(piece) > 0, "%+v in %+v", next, room)
+		if !fits {
+			arrived(cut.Alone(), next)
+			if last = cut.Left() == (batcher.Size{}); last {
+				require.Zero(t, kind.Resources(cut.Rest()))
+			}
+			continue
+		}
+		arrived(piece, size)
 	}
 	require.Len(t, got, items)
 	for i, id := range got {
@@ -86,32 +127,38 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 	}
 	require.Equal(t, wantHollow, gotHollow)
 	require.LessOrEqual(t, gotResources, resources+pieces-1, "a resource is copied only where it is cut")
+	if bytes == 0 {
+		require.Zero(t, heap)
+	}
 }
 
 func TestCutConservesEverything(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 2))
-		first, items, most := random.IntN(50), 1+random.IntN(120), 1+random.IntN(40)
-		name := fmt.Sprintf("first=%d/items=%d/most=%d/seed=%d", first, items, most, seed)
+		first, items, most, bytes := random.IntN(50), 1+random.IntN(120), 1+random.IntN(40), 0
+		if random.IntN(3) > 0 {
+			bytes = 10 + random.IntN(5000)
+		}
+		name := fmt.Sprintf("first=%d/items=%d/most=%d/bytes=%d/seed=%d", first, items, most, bytes, seed)
 		t.Run(name, func(t *testing.T) {
-			checkCut(t, batchertest.Traces(), hollowTraces, first, items, most, seed)
-			checkCut(t, batchertest.Logs(), hollowLogs, first, items, most, seed)
-			checkCut(t, batchertest.Metrics(), hollowMetrics, first, items, most, seed)
+			checkCut(t, batchertest.Traces(), hollowTraces, first, items, most, bytes, seed)
+			checkCut(t, batchertest.Logs(), hollowLogs, first, items, most, bytes, seed)
+			checkCut(t, batchertest.Metrics(), hollowMetrics, first, items, most, bytes, seed)
 		})
 	}
 }
 
 func FuzzCut(f *testing.F) {
-	f.Add(uint8(0), uint8(1), uint8(1), uint64(0))
-	f.Add(uint8(6), uint8(30), uint8(4), uint64(2))
-	f.Add(uint8(13), uint8(255), uint8(255), uint64(7))
-	f.Fuzz(func(t *testing.T, first, items, most uint8, seed uint64) {
+	f.Add(uint8(0), uint8(1), uint8(1), uint16(0), uint64(0))
+	f.Add(uint8(6), uint8(30), uint8(4), uint16(0), uint64(2))
+	f.Add(uint8(13), uint8(255), uint8(255), uint16(3000), uint64(7))
+	f.Fuzz(func(t *testing.T, first, items, most uint8, bytes uint16, seed uint64) {
 		if items == 0 || most == 0 {
 			return
 		}
-		checkCut(t, batchertest.Traces(), hollowTraces, int(first), int(items), int(most), seed)
-		checkCut(t, batchertest.Logs(), hollowLogs, int(first), int(items), int(most), seed)
-		checkCut(t, batchertest.Metrics(), hollowMetrics, int(first), int(items), int(most), seed)
+		checkCut(t, batchertest.Traces(), hollowTraces, int(first), int(items), int(most), int(bytes), seed)
+		checkCut(t, batchertest.Logs(), hollowLogs, int(first), int(items), int(most), int(bytes), seed)
+		checkCut(t, batchertest.Metrics(), hollowMetrics, int(first), int(items), int(most), int(bytes), seed)
 	})
 }
 

@@ -20,10 +20,10 @@ type slowCut[T any] struct {
 	gate    gate
 }
 
-func (s slowCut[T]) Cut(data T) batcher.Cutter[T] {
+func (s slowCut[T]) Cut(data T, z *batcher.Sizes) batcher.Cutter[T] {
 	s.cutting <- struct{}{}
 	<-s.gate
-	return s.Signal.Cut(data)
+	return s.Signal.Cut(data, z)
 }
 
 func TestRequestThatIsCutForTooLongIsRefusedAsAWhole(t *testing.T) {

@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"errors"
+	"sync"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -52,9 +53,9 @@ func (traces) Resource(td ptrace.Traces, entry int) pcommon.Resource {
 	return td.ResourceSpans().At(entry).Resource()
 }
 
-func (traces) Distribute(td ptrace.Traces, to func(pcommon.Resource, int) ptrace.Traces) {
+func (traces) Distribute(td ptrace.Traces, to func(pcommon.Resource) ptrace.Traces) {
 	td.ResourceSpans().RemoveIf(func(r ptrace.ResourceSpans) bool {
-		r.MoveTo(to(r.Resource(), resourceSpansLevel.items(r)).ResourceSpans().AppendEmpty())
+		r.MoveTo(to(r.Resource()).ResourceSpans().AppendEmpty())
 		return true
 	})
 }
@@ -71,8 +72,41 @@ func (s traces) Copy(td ptrace.Traces, from, to int) ptrace.Traces {
 	return c
 }
 
-func (s traces) Cut(td ptrace.Traces) Cutter[ptrace.Traces] {
-	return newCutter(s, td, resourceSpansOf, resourceSpansLevel)
+func (traces) Heap(td ptrace.Traces) int { return tracesFootprint(td) }
+
+// tracesAside are slices in which the children of an element are put aside while it is measured
+// without them.
+type tracesAside struct {
+	scopes ptrace.ScopeSpansSlice
+	items  ptrace.SpanSlice
+}
+
+var tracesAsides = sync.Pool{New: func() any {
+	return &tracesAside{ptrace.NewScopeSpansSlice(), ptrace.NewSpanSlice()}
+}}
+
+func (traces) Measure(td ptrace.Traces, z *Sizes) {
+	var enc ptrace.ProtoMarshaler
+	aside := tracesAsides.Get().(*tracesAside)
+	defer tracesAsides.Put(aside)
+	for i := range td.ResourceSpans().Len() {
+		r := td.ResourceSpans().At(i)
+		z.open(measureFrame(z, r, r.ScopeSpans(), aside.scopes, enc.ResourceSpansSize, resourceSpansFootprint))
+		for j := range r.ScopeSpans().Len() {
+			s := r.ScopeSpans().At(j)
+			z.open(measureFrame(z, s, s.Spans(), aside.items, enc.ScopeSpansSize, scopeSpansFootprint))
+			for k := range s.Spans().Len() {
+				item := s.Spans().At(k)
+				z.item(measured(z.bytes, item, enc.SpanSize), measured(z.heap, item, spanFootprint))
+			}
+			z.close()
+		}
+		z.close()
+	}
+}
+
+func (s traces) Cut(td ptrace.Traces, z *Sizes) Cutter[ptrace.Traces] {
+	return newCutter(s, td, z, resourceSpansOf, resourceSpansLevel)
 }
 
 var (

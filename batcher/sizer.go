@@ -1,0 +1,254 @@
+package batcher
+
+import (
+	"math"
+	"math/bits"
+	"sync"
+)
+
+// Size is what data weighs against the limits.
+type Size struct {
+	Items int
+	// Bytes is the size in OTLP's binary encoding; only meaningful where a limit needs it.
+	Bytes int
+	// Heap is the estimated number of bytes of memory; 0 where no limit needs it.
+	Heap int
+}
+
+func (s Size) plus(o Size) Size { return Size{s.Items + o.Items, s.Bytes + o.Bytes, s.Heap + o.Heap} }
+
+func (s Size) minus(o Size) Size {
+	return Size{s.Items - o.Items, s.Bytes - o.Bytes, s.Heap - o.Heap}
+}
+
+// least is the smaller of two sizes in each respect.
+func (s Size) least(o Size) Size {
+	return Size{min(s.Items, o.Items), min(s.Bytes, o.Bytes), min(s.Heap, o.Heap)}
+}
+
+// within tells whether s exceeds room in no respect.
+func (s Size) within(room Size) bool {
+	return s.Items <= room.Items && s.Bytes <= room.Bytes && s.Heap <= room.Heap
+}
+
+// entry is the size of an element of that content as an entry of the list it is in: with
+// its tag, which takes one byte everywhere in OTLP, and its length.
+func (s Size) entry() Size {
+	s.Bytes += 1 + varint(s.Bytes)
+	return s
+}
+
+// varint is the number of bytes in which Protocol Buffers encode a length.
+func varint(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
+
+// content is the most bytes that an element may have whose entry must fit into that many;
+// negative if there is no room for the smallest one.
+func content(entry int) int {
+	for length := 1; ; length++ {
+		if n := entry - 1 - length; n < 0 || varint(n) <= length {
+			return n
+		}
+	}
+}
+
+// frame is what an element with children has besides them. When it is cut, each part of it
+// has a copy.
+type frame struct {
+	bytes int // encoded without children
+	heap  int // charged once, to whoever takes the last child
+	// inner is the encoded size, without children, of a message between the element and its
+	// children, as a metric has one that tells its type. Its length changes with what is in
+	// it. Negative: there is none.
+	inner int
+}
+
+// around is the size of the element with children of that size.
+func (f frame) around(children Size) Size {
+	all := Size{children.Items, f.bytes + children.Bytes, f.heap + children.Heap}
+	if f.inner >= 0 {
+		all.Bytes += varint(f.inner+children.Bytes) - varint(f.inner)
+	}
+	return all
+}
+
+// inside is the most that the children may have if the entry of the element is to fit into
+// room; negative if not even the frame fits.
+func (f frame) inside(room Size) Size {
+	room.Bytes = content(room.Bytes) - f.bytes
+	room.Heap -= f.heap
+	if f.inner < 0 {
+		return room
+	}
+	for length := 1; ; length++ {
+		if n := room.Bytes + varint(f.inner) - length; n < 0 || varint(f.inner+n) <= length {
+			room.Bytes = n
+			return room
+		}
+	}
+}
+
+// Sizes are the sizes of everything in one request, measured in one walk from front to
+// back. A request that is cut is cut by them, so that no item is measured again.
+type Sizes struct {
+	bytes, heap bool // what is measured
+	copies      int  // how often the data lies in memory
+
+	total    Size        // of the entries of the outermost level
+	items    []weight    // one for each item
+	elements []element   // one for each element that has children, parents first
+	parents  [4]int      // elements that are open while measuring
+	depth    int         // how many
+	frames   int         // heap of their frames
+	heaviest int         // most heap of an item with all frames around it
+	widest   int         // most heap of the frames around one item
+}
+
+// weight is one item's.
+type weight struct{ bytes, heap int }
+
+func (w weight) size() Size { return Size{1, w.bytes, w.heap} }
+
+// element is one that has children.
+type element struct {
+	frame
+	children Size // of their entries
+	first    int  // index in items of the first item in it
+	next     int  // index in elements of the first one that is not in it
+}
+
+func (e *element) size() Size { return e.around(e.children) }
+
+// reset empties z for another request.
+func (z *Sizes) reset(bytes, heap bool, copies int) {
+	*z = Sizes{bytes: bytes, heap: heap, copies: copies, items: z.items[:0], elements: z.elements[:0]}
+}
+
+// open begins an element that has children. It is to be closed after them.
+func (z *Sizes) open(f frame) {
+	f.heap *= z.copies
+	z.frames += f.heap
+	z.parents[z.depth] = len(z.elements)
+	z.depth++
+	z.elements = append(z.elements, element{frame: f, first: len(z.items)})
+}
+
+func (z *Sizes) close() {
+	z.depth--
+	e := &z.elements[z.parents[z.depth]]
+	e.next = len(z.elements)
+	if z.frames -= e.heap; e.children.Items == 0 {
+		z.heaviest = max(z.heaviest, z.frames+e.size().Heap)
+	}
+	z.add(e.size())
+}
+
+// item adds an item of that encoded size and heap.
+func (z *Sizes) item(bytes, heap int) {
+	heap *= z.copies
+	z.items = append(z.items, weight{bytes, heap})
+	z.heaviest = max(z.heaviest, z.frames+heap)
+	z.widest = max(z.widest, z.frames)
+	z.add(Size{1, bytes, heap})
+}
+
+// add counts an element for the one it is in.
+func (z *Sizes) add(s Size) {
+	in := &z.total
+	if z.depth > 0 {
+		in = &z.elements[z.parents[z.depth-1]].children
+	}
+	*in = in.plus(s.entry())
+}
+
+// unlimited is more than anything has.
+var unlimited = Size{math.MaxInt, math.MaxInt, math.MaxInt}
+
+// sizedAlone is from how many items on everything in a request is measured by itself at
+// once. Smaller requests are seldom cut. If one is, it is measured again then, which is
+// cheaper than to be prepared for every one of them.
+const sizedAlone = 16
+
+var sizesPool = sync.Pool{New: func() any { return new(Sizes) }}
+
+// free gives z back to be used for another request. Nil is no sizes.
+func (z *Sizes) free() {
+	if z != nil {
+		sizesPool.Put(z)
+	}
+}
+
+// weighs tells whether requests are measured.
+func (b *Batcher[T]) weighs() bool { return b.weighsBytes || b.weighsHeap }
+
+// measure returns the size of a request as far as limits need it, and the sizes of what is in
+// it if it is likely to be cut, which are to be freed.
+func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
+	size.Items = b.signal.Items(data)
+	if size.Items == 0 || !b.weighs() {
+		return size, nil
+	}
+	if size.Items < sizedAlone {
+		if b.weighsBytes {
+			size.Bytes = b.signal.Bytes(data)
+		}
+		if b.weighsHeap {
+			size.Heap = b.signal.Heap(data) * b.heapCopies
+		}
+		if size.within(b.limit) && b.budget.holds(size) {
+			return size, nil
+		}
+	}
+	z = b.sizesToCut(data, nil)
+	size = z.total
+	// What is cut in two is copied, once for each batch that it will be in.
+	batches := max((size.Items-1)/b.limit.Items, (size.Bytes-1)/b.limit.Bytes)
+	size.Heap += batches * z.widest
+	return size, z
+}
+
+// sizesToCut returns z, if that is set, or measures data if a limit needs it.
+func (b *Batcher[T]) sizesToCut(data T, z *Sizes) *Sizes {
+	if z != nil || !b.weighs() {
+		return z
+	}
+	z = sizesPool.Get().(*Sizes)
+	z.reset(b.weighsBytes, b.weighsHeap, b.heapCopies)
+	b.signal.Measure(data, z)
+	return z
+}
+
+// movable is what slices of pdata have in common that can be put aside.
+type movable[S any] interface{ MoveAndAppendTo(S) }
+
+// measureFrame measures an element without its children, which are put aside meanwhile.
+func measureFrame[E any, S movable[S]](z *Sizes, e E, children, aside S, bytes, heap func(E) int) frame {
+	f := frame{inner: -1, heap: measured(z.heap, e, heap)}
+	if z.bytes {
+		children.MoveAndAppendTo(aside)
+		f.bytes = bytes(e)
+		aside.MoveAndAppendTo(children)
+	}
+	return f
+}
+
+// measured is the size of an element in one respect, or 0 if nobody wants to know it.
+func measured[E any](wanted bool, e E, size func(E) int) int {
+	if !wanted {
+		return 0
+	}
+	return size(e)
+}
+
+// measureItems measures an element of that frame and the items in it.
+func measureItems[E any, S interface {
+	Len() int
+	At(int) E
+}](z *Sizes, f frame, items S, bytes, heap func(E) int,
+) {
+	z.open(f)
+	for i := range items.Len() {
+		item := items.At(i)
+		z.item(measured(z.bytes, item, bytes), measured(z.heap, item, heap))
+	}
+	z.close()
+}
