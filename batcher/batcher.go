@@ -32,8 +32,8 @@ type Batcher[T any] struct {
 	live       list[partition[T]]
 	ready      ready[T]
 	fullest    fullest[T]
-	exports    int // slots taken
-	blocked    int // callers that wait for room; one may stand in several lines
+	exports    int     // slots taken
+	blocked    int     // callers that wait for room; one may stand in several lines
 	woken      *waiter // chain of callers that were admitted and are not told yet, see dispatch
 	heapAway   int     // of the budget: what is in flight, or being searched
 	ticker     *ticker[partition[T]]

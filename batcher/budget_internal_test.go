@@ -1,7 +1,7 @@
 package batcher
 
 import (
-	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -158,22 +158,22 @@ func TestBudgetWithoutWaitsAdmitsWhatFits(t *testing.T) {
 }
 
 // The budget is checked against a list of all waiters and sums, with one account and with
-// several.
+// several, in items alone and in items and heap.
 func TestBudgetIsExact(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
-	for range 200 {
+	for range 300 {
 		m := newBudgetModel(random)
 		for range 500 {
 			a := m.accounts[random.IntN(len(m.accounts))]
-			switch n := 1 + random.IntN(m.b.capacity); random.IntN(5) {
+			switch random.IntN(5) {
 			case 0, 1, 4:
-				m.arrive(t, a, n)
+				m.arrive(t, a, m.request(random))
 			case 2:
 				if len(a.grants) > 0 {
 					i := random.IntN(len(a.grants))
-					n := a.grants[i]
+					s := a.grants[i]
 					a.grants = slices.Delete(a.grants, i, i+1)
-					got := m.b.release(a.account, items(n))
+					got := m.b.release(a.account, s)
 					m.granted(t, got)
 				}
 			case 3:
@@ -201,7 +201,7 @@ type budgetModel struct {
 
 type accountModel struct {
 	*account
-	grants  []int     // what was taken or granted
+	grants  []Size    // what was taken or granted
 	waiting []*waiter // in order
 }
 
@@ -212,56 +212,94 @@ func newBudgetModel(random *rand.Rand) *budgetModel {
 		n += random.IntN(6)
 		m.b.capacity += random.IntN(2000)
 	}
+	if random.IntN(2) == 0 {
+		m.b.heavy, m.b.heapCapacity = true, 1+random.IntN(100_000)
+	}
 	for range n {
 		m.accounts = append(m.accounts, &accountModel{account: newAccount()})
 	}
 	return m
 }
 
-func (a *accountModel) held() (sum int) {
-	for _, n := range a.grants {
-		sum += n
+// request returns a size that is within the capacity.
+func (m *budgetModel) request(random *rand.Rand) Size {
+	s := items(1 + random.IntN(m.b.capacity))
+	if random.IntN(2) == 0 {
+		s = items(1 + random.IntN(1+m.b.capacity/20))
+	}
+	if m.b.heavy {
+		s.Heap = random.IntN(m.b.heapCapacity + 1)
+		if random.IntN(2) == 0 {
+			s.Heap = random.IntN(m.b.heapCapacity/20 + 1)
+		}
+	}
+	return s
+}
+
+func (a *accountModel) held() (sum Size) {
+	for _, s := range a.grants {
+		sum = sum.plus(s)
 	}
 	return sum
 }
 
-func (m *budgetModel) free() int {
-	free := m.b.capacity
+func (m *budgetModel) free() Size {
+	free := Size{Items: m.b.capacity, Heap: m.b.heapCapacity}
 	for _, a := range m.accounts {
-		free -= a.held()
+		free = free.minus(a.held())
 	}
 	return free
 }
 
-// may returns how many of n items a may have now, nobody else considered.
-func (m *budgetModel) may(a *accountModel, n int) int {
-	free, held := m.free(), a.held()
-	switch {
-	case !m.b.shared && n <= free, m.b.shared && held > 0 && n <= free && (held+n)*m.b.capacity <= 56*(free-n)*(free-n):
-		return n
-	case m.b.shared && held == 0:
-		if left := free - n; left >= free/2 || left >= 0 && left >= m.b.capacity/8 || n == 1 && free == 1 {
-			return n
-		}
+// part is the larger, or the smaller, part that s is of the capacity, in items.
+func (m *budgetModel) part(s Size, of func(...float64) float64) float64 {
+	if !m.b.heavy {
+		return float64(s.Items)
 	}
-	return 0
+	return of(float64(s.Items), float64(s.Heap)*float64(m.b.capacity)/float64(m.b.heapCapacity))
+}
+
+func larger(parts ...float64) float64  { return slices.Max(parts) }
+func smaller(parts ...float64) float64 { return slices.Min(parts) }
+
+// may tells whether a may have s now, nobody else considered. Where that is within what
+// rounding can change, it says so.
+func (m *budgetModel) may(a *accountModel, s Size) (may, sure bool) {
+	free, held := m.free(), a.held()
+	fits := s.Items <= free.Items && s.Heap <= free.Heap
+	if !fits || !m.b.shared {
+		return fits, true
+	}
+	left, size, capacity := m.part(free, smaller), m.part(s, larger), float64(m.b.capacity)
+	if held.Items > 0 {
+		// What it holds afterwards is to be within the threshold of what is left then.
+		over := m.part(held.plus(s), larger)*capacity - 56*(left-size)*(left-size)
+		return size <= left && over <= 0, math.Abs(over) > 1e-6*capacity || !m.b.heavy
+	}
+	leave := math.Floor(min(left/2, math.Floor(capacity/8)))
+	most := max(left-leave, min(left, 1))
+	return size <= most, math.Abs(size-most) > 1e-9*capacity || !m.b.heavy
 }
 
 // anybodyFirst tells whether a newcomer waits, whom nobody passes.
 func (m *budgetModel) anybodyFirst() bool {
 	return slices.ContainsFunc(m.accounts, func(a *accountModel) bool {
-		return len(a.waiting) > 0 && (a.held() == 0 || !m.b.shared)
+		return len(a.waiting) > 0 && (a.held().Items == 0 || !m.b.shared)
 	})
 }
 
-func (m *budgetModel) arrive(t *testing.T, a *accountModel, n int) {
-	want := len(a.waiting) == 0 && !m.anybodyFirst() && m.may(a, n) == n
-	require.Equal(t, want, m.b.take(a.account, items(n)), "%d of %d free, %d held, %d asked for", m.free(), m.b.capacity, a.held(), n)
-	if want {
-		a.grants = append(a.grants, n)
+func (m *budgetModel) arrive(t *testing.T, a *accountModel, s Size) {
+	may, sure := m.may(a, s)
+	want := len(a.waiting) == 0 && !m.anybodyFirst() && may
+	got := m.b.take(a.account, s)
+	if sure || !got {
+		require.Equal(t, want, got || !sure && want, "%+v free, %+v held, %+v asked for", m.free(), a.held(), s)
+	}
+	if got {
+		a.grants = append(a.grants, s)
 		return
 	}
-	a.waiting = append(a.waiting, m.b.wait(a.account, items(n), items(1), nil))
+	a.waiting = append(a.waiting, m.b.wait(a.account, s, Size{Items: 1, Heap: min(s.Heap, m.b.heapCapacity/50)}, nil))
 }
 
 // piece grants a piece, and checks that it went to a newcomer who was to wait.
@@ -269,16 +307,25 @@ func (m *budgetModel) piece(t *testing.T) {
 	free := m.free()
 	w := m.b.grantPiece()
 	if w == nil {
-		require.True(t, free == 0 || !m.anybodyFirst() || !m.b.shared)
+		require.True(t, m.b.heavy || free.Items == 0 || !m.anybodyFirst() || !m.b.shared)
 		return
 	}
 	others := w.next
 	i := slices.IndexFunc(m.accounts, func(a *accountModel) bool { return len(a.waiting) > 0 && a.waiting[0] == w })
 	a := m.accounts[i]
 	require.Zero(t, a.held())
-	require.Equal(t, min(w.want.Items, max(1, free/4, free-m.b.capacity/8)), w.granted.Items)
+	if m.b.heavy {
+		require.True(t, w.granted.within(Size{w.want.Items, math.MaxInt, w.want.Heap}), "%+v", w)
+		require.True(t, w.least.within(w.granted), "%+v", w)
+		require.True(t, w.granted.within(Size{free.Items, math.MaxInt, free.Heap}), "%+v", w)
+		if w.least.Heap < w.granted.Heap && w.granted.Items > 1 { // more than must be
+			require.Less(t, m.part(w.granted, larger), max(m.part(free, smaller)-float64(m.b.capacity/8), m.part(free, smaller)/4+1)+1, "%+v of %+v", w, free)
+		}
+	} else {
+		require.Equal(t, min(w.want.Items, max(1, free.Items/4, free.Items-m.b.capacity/8)), w.granted.Items)
+	}
 	a.waiting = a.waiting[1:]
-	a.grants = append(a.grants, w.granted.Items)
+	a.grants = append(a.grants, w.granted)
 	m.granted(t, others)
 }
 
@@ -288,13 +335,14 @@ func (m *budgetModel) granted(t *testing.T, got *waiter) {
 		i := slices.IndexFunc(m.accounts, func(a *accountModel) bool { return len(a.waiting) > 0 && a.waiting[0] == got })
 		require.GreaterOrEqual(t, i, 0, "not the first of its account")
 		a := m.accounts[i]
-		if m.b.shared && a.held() > 0 {
+		if m.b.shared && a.held().Items > 0 {
 			require.False(t, m.anybodyFirst(), "a newcomer was passed")
 		}
-		require.Equal(t, m.may(a, got.want.Items), got.granted.Items, fmt.Sprint(m.free(), m.b.capacity))
-		require.Positive(t, got.granted.Items)
+		may, sure := m.may(a, got.want)
+		require.True(t, may || !sure, "%+v of %+v", got, m.free())
+		require.Equal(t, got.want, got.granted)
 		a.waiting = a.waiting[1:]
-		a.grants = append(a.grants, got.granted.Items)
+		a.grants = append(a.grants, got.granted)
 	}
 }
 
@@ -303,17 +351,19 @@ func (m *budgetModel) check(t *testing.T) {
 	waiting := 0
 	for _, a := range m.accounts {
 		if m.b.shared {
-			require.Equal(t, a.held(), a.account.held)
+			require.Equal(t, a.held(), Size{Items: a.account.held, Heap: a.account.heap})
 		}
 		waiting += len(a.waiting)
 	}
-	require.Equal(t, m.b.capacity-m.free(), m.b.used)
-	require.LessOrEqual(t, m.b.used, m.b.capacity)
+	used := Size{Items: m.b.capacity, Heap: m.b.heapCapacity}.minus(m.free())
+	require.Equal(t, used, Size{Items: m.b.used, Heap: m.b.heapUsed})
+	require.True(t, used.within(Size{Items: m.b.capacity, Heap: m.b.heapCapacity}))
 	require.Equal(t, waiting, m.b.waiting)
 	first := m.b.first.front
 	for _, a := range m.accounts {
 		if len(a.waiting) > 0 && (first == nil || first.owner == a.account) {
-			require.Zero(t, m.may(a, a.waiting[0].want.Items), "could come in")
+			may, sure := m.may(a, a.waiting[0].want)
+			require.False(t, may && sure, "could come in: %+v of %+v, %+v held, %v needed", a.waiting[0].want, m.free(), a.held(), a.need)
 		}
 	}
 }

@@ -89,7 +89,9 @@ const (
 )
 
 // String returns the cause as metrics name it.
-func (c DroppedCause) String() string { return [...]string{"shutdown", "canceled", "item_too_large"}[c] }
+func (c DroppedCause) String() string {
+	return [...]string{"shutdown", "canceled", "item_too_large"}[c]
+}
 
 // failedCause classifies what the next consumer returned for an export that ran
 // under ctx. A permanent error stays permanent even if the time was over as well.

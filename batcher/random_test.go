@@ -59,6 +59,12 @@ func randomSettings(random *rand.Rand) batcher.Settings {
 	if random.IntN(2) == 0 {
 		set.SendBatchMaxSize = max(1, set.SendBatchSize) + random.IntN(20)
 	}
+	if random.IntN(3) == 0 {
+		set.SendBatchMaxBytes = 100 + random.IntN(5000)
+	}
+	if random.IntN(3) == 0 {
+		set.MemoryLimit = 500 + random.IntN(100_000)
+	}
 	if random.IntN(2) == 0 {
 		if random.IntN(3) > 0 {
 			set.MetadataKeys = []string{"tenant"}
@@ -150,7 +156,7 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 				check()
 				kept := map[int]bool{}
 				for id := next; id < next+n; id++ {
-					kept[id] = err == nil
+					kept[id] = err == nil || errors.Is(err, batcher.ErrItemTooLarge)
 				}
 				if err != nil {
 					if isPartial(err) {
@@ -161,7 +167,7 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 							kept[id] = false
 						}
 					}
-					if !set.WaitForResult && consumererror.IsPermanent(err) != errors.Is(err, batcher.ErrTooLarge) {
+					if !set.WaitForResult && consumererror.IsPermanent(err) != (errors.Is(err, batcher.ErrTooLarge) || errors.Is(err, batcher.ErrItemTooLarge)) {
 						t.Errorf("%s: %v", name, err)
 					}
 				}
@@ -192,6 +198,7 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 	s := r.Stats()
 	checkIdentity(t, s)
 	require.Zero(t, s.Held, name)
+	require.Zero(t, s.HeldBytes, name)
 	require.Zero(t, r.Partitions(), name)
 	got := r.sink.Delivered()
 	require.Len(t, got, int(s.Delivered), name)
@@ -218,10 +225,10 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 	for _, n := range s.Failed {
 		failed += n
 	}
-	require.Equal(t, s.Accepted, s.Delivered+failed+s.Dropped[batcher.DroppedShutdown]+s.Dropped[batcher.DroppedCanceled], name)
+	require.Equal(t, s.Accepted, s.Delivered+failed+s.Dropped[batcher.DroppedShutdown]+s.Dropped[batcher.DroppedCanceled]+s.Dropped[batcher.DroppedItemTooLarge], name)
 	if !set.WaitForResult {
 		require.EqualValues(t, s.Accepted, total, name)
-		require.EqualValues(t, failed+s.Dropped[batcher.DroppedShutdown], lost, name)
+		require.EqualValues(t, failed+s.Dropped[batcher.DroppedShutdown]+s.Dropped[batcher.DroppedItemTooLarge], lost, name)
 	}
 	if shutdown == nil {
 		require.Zero(t, s.Dropped[batcher.DroppedShutdown], name)
@@ -230,6 +237,9 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 	for _, b := range r.sink.Batches() {
 		if set.SendBatchMaxSize > 0 {
 			require.LessOrEqual(t, len(b.IDs), set.SendBatchMaxSize, name)
+		}
+		if set.SendBatchMaxBytes > 0 {
+			require.LessOrEqual(t, b.Bytes, set.SendBatchMaxBytes, name)
 		}
 		md := client.FromContext(b.Ctx).Metadata
 		tenant, team := md.Get("tenant"), md.Get("team")

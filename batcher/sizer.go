@@ -93,14 +93,14 @@ type Sizes struct {
 	bytes, heap bool // what is measured
 	copies      int  // how often the data lies in memory
 
-	total    Size        // of the entries of the outermost level
-	items    []weight    // one for each item
-	elements []element   // one for each element that has children, parents first
-	parents  [4]int      // elements that are open while measuring
-	depth    int         // how many
-	frames   int         // heap of their frames
-	heaviest int         // most heap of an item with all frames around it
-	widest   int         // most heap of the frames around one item
+	total    Size      // of the entries of the outermost level
+	items    []weight  // one for each item
+	elements []element // one for each element that has children, parents first
+	parents  [4]int    // elements that are open while measuring
+	depth    int       // how many
+	frames   int       // heap of their frames
+	heaviest int       // most heap of an item with all frames around it
+	widest   int       // most heap of the frames around one item
 }
 
 // weight is one item's.

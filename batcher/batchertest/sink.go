@@ -13,6 +13,7 @@ type Batch struct {
 	// Number counts the calls of the sink from 0, in the order in which they began.
 	Number int
 	IDs    []int
+	Bytes  int // in OTLP's binary encoding
 	Ctx    context.Context
 	At     time.Time
 }
@@ -40,8 +41,12 @@ func NewSink[T any](kind Kind[T], respond func(Batch) error) *Sink[T] {
 // Consume is the function to give to batcher.New.
 func (s *Sink[T]) Consume(ctx context.Context, data T) error {
 	ids, err := s.kind.IDs(data)
+	encoded, failed := s.kind.Marshal(data)
+	if err == nil {
+		err = failed
+	}
 	s.mu.Lock()
-	b := Batch{len(s.batches), ids, ctx, time.Now()}
+	b := Batch{len(s.batches), ids, len(encoded), ctx, time.Now()}
 	s.batches = append(s.batches, b)
 	s.inside++
 	s.most = max(s.most, s.inside)

@@ -1,0 +1,229 @@
+package batcher_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/client"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
+	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
+)
+
+// heap is the estimate for that many items, from an identity on.
+func heap[T any](kind batchertest.Kind[T], first, items int) int {
+	return kind.Heap(kind.Make(first, items))
+}
+
+func TestMemoryAndItemsAreBothLimited(t *testing.T) {
+	each(t, testBothLimits, testBothLimits, testBothLimits)
+}
+
+// Producers push for ever while downstream hangs. What is held comes close to one of the
+// limits, whichever is reached first, and never exceeds any. Once downstream goes on
+// everything arrives.
+func testBothLimits[T any](t *testing.T, kind batchertest.Kind[T]) {
+	per := heap(kind, 0, 700) / 700 // of an item
+	for _, c := range []struct {
+		name          string
+		items, memory int
+		memoryFirst   bool
+	}{
+		{"memory", 1000, 300 * per, true},
+		{"items", 300, 1000 * per, false},
+	} {
+		for _, size := range []int{1, 5, 40, 120} {
+			for _, waits := range []bool{false, true} {
+				set := defaults()
+				set.SendBatchSize, set.QueueSize, set.MemoryLimit, set.WaitForResult = 20, c.items, c.memory, waits
+				hold := newGate()
+				r := newRig(t, kind, set, hold.held)
+				var results []<-chan error
+				for range 2000 / size {
+					results = append(results, r.goTry(t.Context(), size))
+					synctest.Wait()
+					s := r.Stats()
+					require.LessOrEqual(t, s.HeldBytes, s.CapacityBytes)
+					require.LessOrEqual(t, s.Held, s.Capacity)
+					require.NoError(t, r.Check())
+				}
+				time.Sleep(time.Minute)
+				s := r.Stats()
+				require.EqualValues(t, c.memory, s.CapacityBytes)
+				require.Positive(t, s.WaitingCallers)
+				if slack := int64(2 * size * per); c.memoryFirst {
+					require.Greater(t, s.HeldBytes, s.CapacityBytes-slack, "%s, requests of %d", c.name, size)
+				} else {
+					require.Greater(t, s.Held, s.Capacity-int64(size), "%s, requests of %d", c.name, size)
+				}
+				hold.open()
+				for _, result := range results {
+					require.NoError(t, <-result)
+				}
+				r.stop()
+				require.Zero(t, r.Stats().HeldBytes)
+			}
+		}
+	}
+}
+
+func TestRequestLargerThanMemoryIsAdmittedInPieces(t *testing.T) {
+	each(t, testMemoryPieces, testMemoryPieces, testMemoryPieces)
+}
+
+func testMemoryPieces[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.QueueSize, set.SendBatchSize, set.SendBatchMaxSize, set.MaxConcurrentExports = 100_000, 50, 50, 1
+	set.MemoryLimit = heap(kind, 0, 300)
+	most := int64(0)
+	var r *rig[T]
+	r = newRig(t, kind, set, func(batchertest.Batch) error {
+		s := r.Stats()
+		most = max(most, s.HeldBytes)
+		time.Sleep(time.Millisecond)
+		return nil
+	})
+	r.send(5000)
+	r.stop()
+	require.LessOrEqual(t, most, int64(set.MemoryLimit))
+	require.Greater(t, most, int64(set.MemoryLimit/2))
+
+	// Cut short, the sender gets back what was not accepted.
+	hold := newGate()
+	r = newRig(t, kind, set, hold.held)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := r.try(ctx, 5000)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	rest := partial(t, kind, err)
+	require.EqualValues(t, 5000-len(rest), r.Stats().Accepted)
+	require.Greater(t, len(rest), 4600)
+	require.Less(t, len(rest), 5000)
+	hold.open()
+	require.NoError(t, r.Shutdown(t.Context()))
+	r.delivered(5000 - len(rest))
+
+	// Who does not wait is refused for good.
+	set.BlockOnOverflow = false
+	r = newRig(t, kind, set, nil)
+	err = r.try(t.Context(), 5000)
+	require.ErrorIs(t, err, batcher.ErrTooLarge)
+	require.True(t, consumererror.IsPermanent(err))
+	require.ErrorContains(t, err, fmt.Sprintf("which exceed memory_limit (%d), and block_on_overflow is off", set.MemoryLimit))
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
+func TestRefusalForMemoryIsRetryable(t *testing.T) {
+	each(t, testMemoryRefusal, testMemoryRefusal, testMemoryRefusal)
+}
+
+func testMemoryRefusal[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MemoryLimit, set.BlockOnOverflow = heap(kind, 0, 40)+heap(kind, 40, 1)-1, false
+	hold := newGate()
+	r := newRig(t, kind, set, hold.held)
+	r.send(40)
+	err := r.try(t.Context(), 1)
+	r.next--
+	require.ErrorIs(t, err, batcher.ErrOverflow)
+	require.False(t, consumererror.IsPermanent(err))
+	require.EqualError(t, err, fmt.Sprintf("no room: %d of %d bytes (memory_limit) are held, %d more do not fit",
+		heap(kind, 0, 40), set.MemoryLimit, heap(kind, 40, 1)))
+	hold.open()
+	time.Sleep(2 * time.Second)
+	r.send(1)
+	r.stop()
+}
+
+// An item that is heavier than all that may be held is lost alone, as one that is larger than
+// a batch may be.
+func TestItemThatIsTooHeavyIsLostAlone(t *testing.T) {
+	each(t, testTooHeavy, testTooHeavy, testTooHeavy)
+}
+
+func testTooHeavy[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, waits := range []bool{false, true} {
+		set := defaults()
+		set.WaitForResult = waits
+		set.MemoryLimit = heap(kind, 0, 1) / 2
+		r := newRig(t, kind, set, nil)
+		for _, n := range []int{1, 20} {
+			err := r.try(t.Context(), n)
+			require.ErrorIs(t, err, batcher.ErrItemTooLarge)
+			require.True(t, consumererror.IsPermanent(err))
+			require.ErrorContains(t, err, fmt.Sprintf("%d of %[1]d items exceed memory_limit (%d) each, the largest takes about ", n, set.MemoryLimit))
+		}
+		require.NoError(t, r.Shutdown(t.Context()))
+		require.Empty(t, r.sink.Batches())
+		require.EqualValues(t, 21, r.Stats().Dropped[batcher.DroppedItemTooLarge])
+	}
+}
+
+// Where batches are copied for a downstream that changes its data, there must be room for
+// both.
+func TestCopiesCountInMemory(t *testing.T) { each(t, testCopiesCount, testCopiesCount, testCopiesCount) }
+
+func testCopiesCount[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MemoryLimit, set.NextMutates, set.WaitForResult = 1<<30, true, true
+	hold := newGate()
+	r := newRig(t, kind, set, hold.held)
+	result := r.goTry(t.Context(), 30)
+	synctest.Wait()
+	require.EqualValues(t, 2*heap(kind, 0, 30), r.Stats().HeldBytes)
+	hold.open()
+	require.NoError(t, <-result)
+	r.stop()
+}
+
+func TestStuckTenantsLeaveMemoryToOthers(t *testing.T) {
+	each(t, testStuckMemory, testStuckMemory, testStuckMemory)
+}
+
+// Three tenants are stuck and push for ever; their requests are few items that are heavy for
+// the limit. A newcomer's batch arrives within two timeouts.
+func testStuckMemory[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MetadataKeys, set.MaxConcurrentExports, set.SendBatchSize = []string{"tenant"}, 10, 20
+	set.QueueSize, set.MemoryLimit = 1_000_000, heap(kind, 0, 2000)
+	hold := newGate()
+	r := newRig(t, kind, set, func(b batchertest.Batch) error {
+		if client.FromContext(b.Ctx).Metadata.Get("tenant")[0][0] == 's' {
+			return hold.wait(b.Ctx)
+		}
+		return nil
+	})
+	as := func(tenant string) context.Context {
+		return client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(map[string][]string{"tenant": {tenant}})})
+	}
+	var results []<-chan error
+	for range 200 {
+		for i := range 3 {
+			results = append(results, r.goTry(as(fmt.Sprint("s", i)), 10))
+			synctest.Wait()
+		}
+	}
+	s := r.Stats()
+	require.Greater(t, s.HeldBytes, s.CapacityBytes/2)
+	require.Positive(t, s.WaitingCallers)
+	for i := range 20 {
+		began := time.Now()
+		require.NoError(t, r.try(as(fmt.Sprint("n", i%2)), 15))
+		require.LessOrEqual(t, time.Since(began), set.Timeout)
+		time.Sleep(2*set.Timeout - time.Since(began))
+		require.Equal(t, 1, r.sink.Delivered()[r.next-1])
+		s := r.Stats()
+		require.LessOrEqual(t, s.HeldBytes, s.CapacityBytes)
+		require.NoError(t, r.Check())
+	}
+	hold.open()
+	for _, result := range results {
+		require.NoError(t, <-result)
+	}
+	r.stop()
+}
