@@ -64,7 +64,9 @@ func testByteLimit[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 // A batch that is filled to the last byte leaves at once, as one that has all its items.
-func TestBatchThatReachesTheByteLimitLeaves(t *testing.T) { each(t, testByteSeal, testByteSeal, testByteSeal) }
+func TestBatchThatReachesTheByteLimitLeaves(t *testing.T) {
+	each(t, testByteSeal, testByteSeal, testByteSeal)
+}
 
 func testByteSeal[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set := defaults()
@@ -79,7 +81,9 @@ func testByteSeal[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r.stop()
 }
 
-func TestItemThatIsTooLargeIsLostAlone(t *testing.T) { each(t, testTooLargeItem, testTooLargeItem, testTooLargeItem) }
+func TestItemThatIsTooLargeIsLostAlone(t *testing.T) {
+	each(t, testTooLargeItem, testTooLargeItem, testTooLargeItem)
+}
 
 // The limit is between the sizes of the items, so that some of each request are too large
 // wherever they stand, and some requests have none that is not.

@@ -47,7 +47,7 @@ func Measured[T any](s Signal[T], data T, bytes, heap bool) (*Sizes, Size) {
 	z := new(Sizes)
 	z.reset(bytes, heap, 1)
 	s.Measure(data, z)
-	return z, z.total
+	return z, z.all()
 }
 
 // Check compares all that the engine keeps twice. It holds between any two steps.

@@ -89,6 +89,7 @@ func (logs) Measure(ld plog.Logs, z *Sizes) {
 	var enc plog.ProtoMarshaler
 	aside := logsAsides.Get().(*logsAside)
 	defer logsAsides.Put(aside)
+	z.begin(ld.ResourceLogs().Len())
 	for i := range ld.ResourceLogs().Len() {
 		r := ld.ResourceLogs().At(i)
 		z.open(measureFrame(z, r, r.ScopeLogs(), aside.scopes, enc.ResourceLogsSize, resourceLogsFootprint))
@@ -97,7 +98,7 @@ func (logs) Measure(ld plog.Logs, z *Sizes) {
 			z.open(measureFrame(z, s, s.LogRecords(), aside.items, enc.ScopeLogsSize, scopeLogsFootprint))
 			for k := range s.LogRecords().Len() {
 				item := s.LogRecords().At(k)
-				z.item(measured(z.bytes, item, enc.LogRecordSize), measured(z.heap, item, logRecordFootprint))
+				z.item(sized(z.bytes, item, enc.LogRecordSize), sized(z.heap, item, logRecordFootprint))
 			}
 			z.close()
 		}

@@ -166,7 +166,9 @@ func testTooHeavy[T any](t *testing.T, kind batchertest.Kind[T]) {
 
 // Where batches are copied for a downstream that changes its data, there must be room for
 // both.
-func TestCopiesCountInMemory(t *testing.T) { each(t, testCopiesCount, testCopiesCount, testCopiesCount) }
+func TestCopiesCountInMemory(t *testing.T) {
+	each(t, testCopiesCount, testCopiesCount, testCopiesCount)
+}
 
 func testCopiesCount[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set := defaults()

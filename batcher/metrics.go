@@ -96,6 +96,7 @@ func (metrics) Measure(md pmetric.Metrics, z *Sizes) {
 	var enc pmetric.ProtoMarshaler
 	aside := metricsAsides.Get().(*metricsAside)
 	defer metricsAsides.Put(aside)
+	z.begin(md.ResourceMetrics().Len())
 	for i := range md.ResourceMetrics().Len() {
 		r := md.ResourceMetrics().At(i)
 		z.open(measureFrame(z, r, r.ScopeMetrics(), aside.scopes, enc.ResourceMetricsSize, resourceMetricsFootprint))
@@ -138,7 +139,7 @@ func measureMetric(z *Sizes, m pmetric.Metric, aside *metricsAside) {
 		f.inner = 0
 		measureItems(z, f, m.Summary().DataPoints(), enc.SummaryDataPointSize, summaryPointFootprint)
 	case pmetric.MetricTypeEmpty:
-		z.open(frame{measured(z.bytes, m, enc.MetricSize), measured(z.heap, m, metricFootprint), -1})
+		z.open(frame{sized(z.bytes, m, enc.MetricSize), sized(z.heap, m, metricFootprint), -1})
 		z.close()
 	}
 }

@@ -94,13 +94,16 @@ type Sizes struct {
 	copies      int  // how often the data lies in memory
 
 	total    Size      // of the entries of the outermost level
+	outer    int       // heap of what they are in
 	items    []weight  // one for each item
 	elements []element // one for each element that has children, parents first
-	parents  [4]int    // elements that are open while measuring
-	depth    int       // how many
-	frames   int       // heap of their frames
 	heaviest int       // most heap of an item with all frames around it
 	widest   int       // most heap of the frames around one item
+
+	// While measuring:
+	parents [4]int // the elements that are open
+	depth   int    // how many
+	frames  int    // heap of their frames
 }
 
 // weight is one item's.
@@ -121,6 +124,20 @@ func (e *element) size() Size { return e.around(e.children) }
 // reset empties z for another request.
 func (z *Sizes) reset(bytes, heap bool, copies int) {
 	*z = Sizes{bytes: bytes, heap: heap, copies: copies, items: z.items[:0], elements: z.elements[:0]}
+}
+
+// begin begins a request with so many entries of the outermost level.
+func (z *Sizes) begin(entries int) {
+	if z.heap {
+		z.outer = z.copies * requestFootprint(entries)
+	}
+}
+
+// all is the size of the request.
+func (z *Sizes) all() Size {
+	size := z.total
+	size.Heap += z.outer
+	return size
 }
 
 // open begins an element that has children. It is to be closed after them.
@@ -199,7 +216,7 @@ func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
 		}
 	}
 	z = b.sizesToCut(data, nil)
-	size = z.total
+	size = z.all()
 	// What is cut in two is copied, once for each batch that it will be in.
 	batches := max((size.Items-1)/b.limit.Items, (size.Bytes-1)/b.limit.Bytes)
 	size.Heap += batches * z.widest
@@ -222,7 +239,7 @@ type movable[S any] interface{ MoveAndAppendTo(S) }
 
 // measureFrame measures an element without its children, which are put aside meanwhile.
 func measureFrame[E any, S movable[S]](z *Sizes, e E, children, aside S, bytes, heap func(E) int) frame {
-	f := frame{inner: -1, heap: measured(z.heap, e, heap)}
+	f := frame{inner: -1, heap: sized(z.heap, e, heap)}
 	if z.bytes {
 		children.MoveAndAppendTo(aside)
 		f.bytes = bytes(e)
@@ -231,8 +248,8 @@ func measureFrame[E any, S movable[S]](z *Sizes, e E, children, aside S, bytes, 
 	return f
 }
 
-// measured is the size of an element in one respect, or 0 if nobody wants to know it.
-func measured[E any](wanted bool, e E, size func(E) int) int {
+// sized is the size of an element in one respect, or 0 if nobody wants to know it.
+func sized[E any](wanted bool, e E, size func(E) int) int {
 	if !wanted {
 		return 0
 	}
@@ -248,7 +265,7 @@ func measureItems[E any, S interface {
 	z.open(f)
 	for i := range items.Len() {
 		item := items.At(i)
-		z.item(measured(z.bytes, item, bytes), measured(z.heap, item, heap))
+		z.item(sized(z.bytes, item, bytes), sized(z.heap, item, heap))
 	}
 	z.close()
 }

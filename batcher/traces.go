@@ -89,6 +89,7 @@ func (traces) Measure(td ptrace.Traces, z *Sizes) {
 	var enc ptrace.ProtoMarshaler
 	aside := tracesAsides.Get().(*tracesAside)
 	defer tracesAsides.Put(aside)
+	z.begin(td.ResourceSpans().Len())
 	for i := range td.ResourceSpans().Len() {
 		r := td.ResourceSpans().At(i)
 		z.open(measureFrame(z, r, r.ScopeSpans(), aside.scopes, enc.ResourceSpansSize, resourceSpansFootprint))
@@ -97,7 +98,7 @@ func (traces) Measure(td ptrace.Traces, z *Sizes) {
 			z.open(measureFrame(z, s, s.Spans(), aside.items, enc.ScopeSpansSize, scopeSpansFootprint))
 			for k := range s.Spans().Len() {
 				item := s.Spans().At(k)
-				z.item(measured(z.bytes, item, enc.SpanSize), measured(z.heap, item, spanFootprint))
+				z.item(sized(z.bytes, item, enc.SpanSize), sized(z.heap, item, spanFootprint))
 			}
 			z.close()
 		}
