@@ -27,6 +27,11 @@ type Config struct {
 	// otherwise at least SendBatchSize.
 	SendBatchMaxSize int `mapstructure:"send_batch_max_size"`
 
+	// SendBatchMaxBytes is the most bytes in a batch in OTLP's binary encoding, together
+	// with SendBatchMaxSize. Default 0, which is no limit. An item that takes more by itself
+	// is dropped, and whoever sent it gets a permanent error.
+	SendBatchMaxBytes ByteSize `mapstructure:"send_batch_max_bytes"`
+
 	// MetadataKeys are the client metadata keys that separate partitions, whatever
 	// their case. A key that is unset differs from one that is empty. Default none.
 	MetadataKeys []string `mapstructure:"metadata_keys"`
@@ -45,8 +50,13 @@ type Config struct {
 	// waiting for a retry. Default 98304; at least SendBatchSize.
 	QueueSize int `mapstructure:"queue_size"`
 
-	// BlockOnOverflow tells what happens when QueueSize is reached. Default true:
-	// callers wait, first come, first served, until their context ends. False: they
+	// MemoryLimit is the most bytes held, together with QueueSize: an estimate of what the
+	// items take on the heap, which is several times their encoding. Default 0, which is no
+	// limit.
+	MemoryLimit ByteSize `mapstructure:"memory_limit"`
+
+	// BlockOnOverflow tells what happens when QueueSize or MemoryLimit is reached. Default
+	// true: callers wait, first come, first served, until their context ends. False: they
 	// are refused with a retryable error.
 	BlockOnOverflow bool `mapstructure:"block_on_overflow"`
 
@@ -140,10 +150,12 @@ func (cfg *Config) settings() batcher.Settings {
 		Timeout:                          cfg.Timeout,
 		SendBatchSize:                    cfg.SendBatchSize,
 		SendBatchMaxSize:                 cfg.SendBatchMaxSize,
+		SendBatchMaxBytes:                int(cfg.SendBatchMaxBytes),
 		MetadataKeys:                     cfg.MetadataKeys,
 		ResourceKeys:                     cfg.ResourceKeys,
 		MetadataCardinalityLimit:         cfg.MetadataCardinalityLimit,
 		QueueSize:                        cfg.QueueSize,
+		MemoryLimit:                      int(cfg.MemoryLimit),
 		BlockOnOverflow:                  cfg.BlockOnOverflow,
 		MaxConcurrentExports:             cfg.MaxConcurrentExports,
 		MaxConcurrentExportsPerPartition: cfg.MaxConcurrentExportsPerPartition,

@@ -1,6 +1,8 @@
 package boundedbatchprocessor
 
 import (
+	"fmt"
+	"math"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -19,9 +21,11 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		Timeout:                          200 * time.Millisecond,
 		SendBatchSize:                    8192,
 		SendBatchMaxSize:                 0,
+		SendBatchMaxBytes:                0,
 		MetadataKeys:                     nil,
 		MetadataCardinalityLimit:         1000,
 		QueueSize:                        98304,
+		MemoryLimit:                      0,
 		BlockOnOverflow:                  true,
 		MaxConcurrentExports:             10,
 		MaxConcurrentExportsPerPartition: 0,
@@ -56,10 +60,12 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Timeout:                          5 * time.Second,
 		SendBatchSize:                    1000,
 		SendBatchMaxSize:                 2000,
+		SendBatchMaxBytes:                4_000_000,
 		MetadataKeys:                     []string{"tenant", "X-Project"},
 		MetadataCardinalityLimit:         50,
 		ResourceKeys:                     []string{"service.namespace", "Team"},
 		QueueSize:                        30000,
+		MemoryLimit:                      1536 << 20,
 		BlockOnOverflow:                  false,
 		MaxConcurrentExports:             8,
 		MaxConcurrentExportsPerPartition: 4,
@@ -231,6 +237,8 @@ type rejection struct {
 	accepted   string // a part of what the error says would be accepted
 }
 
+var upToMaxInt = fmt.Sprintf("up to %d", math.MaxInt)
+
 // rejected has an entry for each file in testdata/rejected.
 var rejected = map[string][]rejection{
 	"negative_timeout":             {{"timeout", "-1s", "accepted are 0 and more"}},
@@ -245,6 +253,8 @@ var rejected = map[string][]rejection{
 		{"resource_keys::1", `"Tenant" is already listed at metadata_keys::0`, "each key once, whatever its case"},
 		{"resource_keys::2", `"service.name" is already listed at resource_keys::0`, "each key once, whatever its case"},
 	},
+	"negative_send_batch_max_bytes":                 {{"send_batch_max_bytes", "-4194304", "accepted are 0 (no limit) and more"}},
+	"negative_memory_limit":                         {{"memory_limit", "-1", "accepted are 0 (no limit) and more"}},
 	"negative_metadata_cardinality_limit":           {{"metadata_cardinality_limit", "-5", "accepted are 0 (no limit) and more"}},
 	"negative_queue_size":                           {{"queue_size", "-1", "accepted are 8192 (the greater of 1 and send_batch_size) and more"}},
 	"zero_queue_size":                               {{"queue_size", "0", "accepted are 1 (the greater of 1 and send_batch_size) and more"}},
@@ -275,6 +285,8 @@ var rejected = map[string][]rejection{
 	"several": {
 		{"timeout", "-2s", "accepted are 0 and more"},
 		{"send_batch_max_size", "50", "accepted are 0 (no limit) and 100 or more"},
+		{"send_batch_max_bytes", "-3", "accepted are 0 (no limit) and more"},
+		{"memory_limit", "-5", "accepted are 0 (no limit) and more"},
 		{"queue_size", "70", "accepted are 100 (the greater of 1 and send_batch_size) and more"},
 		{"max_concurrent_exports", "0", "accepted are 1 and more"},
 		{"export_timeout", "-3s", "accepted are 0 (none) and more"},
@@ -282,11 +294,10 @@ var rejected = map[string][]rejection{
 		{"metadata_keys::2", "empty", "accepted are names of client metadata"},
 	},
 
-	"unknown_key":                  {{"send_batch_maxsize", "5", "send_batch_max_size"}},
-	"unknown_key_case":             {{"Timeout", "3s", "timeout"}},
-	"unknown_send_batch_max_bytes": {{"send_batch_max_bytes", "4194304", "send_batch_max_size"}},
-	"unknown_memory_limit":         {{"memory_limit", "1073741824", "queue_size"}},
-	"unknown_merge_resources":      {{"merge_resources", "true", "block_on_overflow"}},
+	"unknown_key":             {{"send_batch_maxsize", "5", "send_batch_max_size"}},
+	"unknown_key_case":        {{"Timeout", "3s", "timeout"}},
+	"unknown_limit_mib":       {{"limit_mib", "512", "queue_size, memory_limit"}},
+	"unknown_merge_resources": {{"merge_resources", "true", "block_on_overflow"}},
 
 	"duration_without_unit":        {{"timeout", "5", "duration"}},
 	"duration_without_unit_quoted": {{"timeout", "5", "duration"}},
@@ -298,6 +309,27 @@ var rejected = map[string][]rejection{
 	"int_fraction":                 {{"send_batch_size", "1.5", "int"}},
 	"int_beyond_range":             {{"queue_size", "100000000000000000000", "int"}},
 	"int_bool":                     {{"max_concurrent_exports", "true", "int"}},
+	"size_negative_with_unit":      {{"memory_limit", `"-512MiB"`, "size"}},
+	"size_negative_quoted":         {{"send_batch_max_bytes", `"-4194304"`, "size"}},
+	"size_word":                    {{"memory_limit", `"plenty"`, "such as 4194304 or with a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)"}},
+	"size_empty_string":            {{"memory_limit", `""`, "size"}},
+	"size_unit_alone":              {{"memory_limit", `"MiB"`, "size"}},
+	"size_unknown_unit":            {{"memory_limit", `"512M"`, "with a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)"}},
+	"size_bits":                    {{"send_batch_max_bytes", `"4Mb"`, "with a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)"}},
+	"size_percentage":              {{"memory_limit", `"80%"`, "size"}},
+	"size_with_exponent":           {{"memory_limit", `"1e3MiB"`, "size"}},
+	"size_of_two_numbers":          {{"memory_limit", `"1GiB 512MiB"`, "size"}},
+	"size_fraction":                {{"send_batch_max_bytes", "4000000.5", "whole numbers of bytes"}},
+	"size_fraction_of_a_byte":      {{"memory_limit", `"0.1MiB"`, "whole numbers of bytes"}},
+	"size_beyond_range":            {{"memory_limit", "100000000000000000000", upToMaxInt}},
+	"size_just_beyond_range":       {{"memory_limit", "9223372036854775808", upToMaxInt}},
+	"size_beyond_range_quoted":     {{"memory_limit", `"9223372036854775808"`, upToMaxInt}},
+	"size_beyond_range_with_unit":  {{"memory_limit", `"8388608TiB"`, upToMaxInt}},
+	"size_nan":                     {{"memory_limit", "NaN", "size"}},
+	"size_infinite":                {{"memory_limit", "+Inf", "size"}},
+	"size_bool":                    {{"memory_limit", "true", "size"}},
+	"size_list":                    {{"send_batch_max_bytes", "[4MiB]", "size"}},
+	"size_map":                     {{"memory_limit", "map[bytes:4194304]", "size"}},
 	"bool_word":                    {{"block_on_overflow", "yes", "bool"}},
 	"bool_number":                  {{"block_on_overflow", "1", "bool"}},
 	"list_map":                     {{"metadata_keys", "tenant", "list"}},
@@ -319,7 +351,8 @@ var rejected = map[string][]rejection{
 		{"retry_on_failure::max_interval", "long", "duration"},
 		{"timeout", "soon", "duration"},
 		{"queue_size", "large", "int"},
-		{"memory_limit", "5", "queue_size"},
+		{"memory_limit", `"large"`, "size"},
+		{"merge_resources", "5", "memory_limit"},
 	},
 }
 

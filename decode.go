@@ -75,6 +75,10 @@ func judge(t reflect.Type, value any, failed bool) string {
 		if !isDuration(value) {
 			return "duration; accepted are numbers with a unit, such as 200ms or 5s"
 		}
+	case t == reflect.TypeFor[ByteSize]():
+		if !isSize(value) {
+			return acceptedSizes
+		}
 	case t.Kind() == reflect.Int:
 		if !isInt(value) {
 			return fmt.Sprintf("int; accepted are whole numbers up to %d", math.MaxInt)
@@ -109,12 +113,22 @@ func isDuration(value any) bool {
 	return value == 0
 }
 
+func isSize(value any) bool {
+	if text, ok := value.(string); ok {
+		_, ok = parseByteSize(text)
+		return ok
+	}
+	return isInt(value)
+}
+
 func isInt(value any) bool {
 	switch v := value.(type) {
-	case int, int64:
+	case int:
 		return true
+	case int64: // what does not fit into an int of 32 bits
+		return int64(int(v)) == v
 	case float64: // 1e6
-		return v == math.Trunc(v) && math.Abs(v) < 1<<53
+		return v == math.Trunc(v) && math.Abs(v) < 1<<53 && math.Abs(v) <= math.MaxInt
 	}
 	return false
 }

@@ -17,6 +17,7 @@ import (
 var typeNames = map[reflect.Type]string{
 	reflect.TypeFor[time.Duration](): "duration",
 	reflect.TypeFor[int]():           "int",
+	reflect.TypeFor[ByteSize]():      "size",
 	reflect.TypeFor[float64]():       "float",
 	reflect.TypeFor[bool]():          "bool",
 	reflect.TypeFor[*bool]():         "bool",

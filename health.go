@@ -17,6 +17,10 @@ import (
 // component would look ill for as long as it has nothing to send.
 const quiet = 10 * time.Second
 
+// tooLargeInterval is how long after a line about items that are too large the next one
+// may follow.
+const tooLargeInterval = time.Minute
+
 // health tells when exports begin to fail and when they succeed again, however many fail
 // in between: by a line in the log each, and by the component's status.
 //
@@ -25,13 +29,18 @@ const quiet = 10 * time.Second
 // must not hide when all exports begin to fail. The status never shows it. Whether the
 // rest is taken is known only later, so its line waits for the next success. If a
 // failure comes first, it is part of that.
+//
+// Items that are too large for any batch are no failure of an export. Their lines are
+// about what was dropped since the one before.
 type health struct {
-	logger *zap.Logger
-	waits  bool // wait_for_result: callers are told what became of their items
+	logger   *zap.Logger
+	waits    bool // wait_for_result: callers are told what became of their items
+	maxBytes int  // send_batch_max_bytes
 
 	mu       sync.Mutex // guards what follows
 	failing  spell
 	isolated spell
+	tooBig   oversize
 	timer    *time.Timer // runs recheck; nil: not armed
 	closed   bool        // no timer is armed any more
 	status   statusReport
@@ -49,6 +58,14 @@ type spell struct {
 
 	told  bool            // the isolated spell has its line
 	first batcher.Outcome // what that line is about
+}
+
+// oversize is what was dropped as too large and has no line yet.
+type oversize struct {
+	items   int
+	largest int         // bytes of the largest of them
+	told    time.Time   // of the latest line; zero: there was none
+	timer   *time.Timer // runs recheckTooLarge; nil: not armed
 }
 
 // ended notes the outcome of an export.
@@ -193,14 +210,54 @@ func (h *health) recheck() {
 	h.settle()
 }
 
-// close ends the reports of status. Called when Shutdown begins.
+// close ends the reports of status, and tells what would have waited for its line. Called
+// when Shutdown begins.
 func (h *health) close() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.closed = true
 	h.status.host = nil
-	if h.timer != nil {
-		h.timer.Stop()
+	for _, timer := range []*time.Timer{h.timer, h.tooBig.timer} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	h.tellTooLarge()
+}
+
+// tooLarge notes items that were dropped because each alone exceeds send_batch_max_bytes or memory_limit.
+// The largest of them has that many bytes.
+func (h *health) tooLarge(items, largest int) {
+	h.mu.Lock()
+	h.tooBig.items += items
+	h.tooBig.largest = max(h.tooBig.largest, largest)
+	h.tellTooLarge()
+}
+
+func (h *health) recheckTooLarge() {
+	h.mu.Lock()
+	h.tooBig.timer = nil
+	h.tellTooLarge()
+}
+
+// tellTooLarge writes the line about what has none yet, or sees to it that it is written
+// when the interval is over. When the health is closed nothing may come later, so there
+// is a line at once. Requires h.mu held, and releases it.
+func (h *health) tellTooLarge() {
+	untold, now := h.tooBig, time.Now()
+	wait := tooLargeInterval - now.Sub(untold.told)
+	switch {
+	case untold.items == 0:
+		h.mu.Unlock()
+	case wait > 0 && !h.closed:
+		if untold.timer == nil {
+			h.tooBig.timer = time.AfterFunc(wait, h.recheckTooLarge)
+		}
+		h.mu.Unlock()
+	default:
+		h.tooBig = oversize{told: now, timer: untold.timer}
+		h.mu.Unlock()
+		h.logger.Warn("Items are dropped because each alone exceeds send_batch_max_bytes or memory_limit; their callers are told, and they are counted in dropped_items",
+			zap.Int("items", untold.items), zap.Int("largest_bytes", untold.largest), zap.Int("send_batch_max_bytes", h.maxBytes))
 	}
 }
 
@@ -245,10 +302,4 @@ func earlier(a, b time.Duration) time.Duration {
 		return max(a, b)
 	}
 	return min(a, b)
-}
-
-// tooLarge notes items that were dropped because each alone exceeds send_batch_max_bytes.
-func (h *health) tooLarge(items, largest int) {
-	h.logger.Error("Items were dropped because each alone exceeds send_batch_max_bytes",
-		zap.Int("items", items), zap.Int("largest_bytes", largest))
 }

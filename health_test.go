@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.uber.org/zap"
@@ -25,6 +26,7 @@ const (
 	lineAtEnd         = "Exports succeed again"
 	lineIsolated      = "Parts of batches are refused; their items are lost and counted in failed_items"
 	lineIsolatedAtEnd = "No more parts of batches are refused"
+	lineTooLarge      = "Items are dropped because each alone exceeds send_batch_max_bytes or memory_limit; their callers are told, and they are counted in dropped_items"
 )
 
 func TestFailureIsOneLineWhenItBeginsAndOneWhenItEnds(t *testing.T) {
@@ -352,6 +354,102 @@ func TestPartsGivenUpUntriedAreLost(t *testing.T) {
 	}
 }
 
+// TestItemsTooLargeAreOneLineAtOnceAndThenOneAMinute: each line has all that was dropped
+// since the one before, and no item is in two lines.
+func TestItemsTooLargeAreOneLineAtOnceAndThenOneAMinute(t *testing.T) {
+	healthy(t, func(t healthTest) {
+		t.maxBytes = 4000
+		t.tooLarge(2, 5000)
+		t.requireTooLarge([]int64{2, 5000})
+		require.Equal(t, zap.WarnLevel, t.logs.All()[0].Level)
+		require.EqualValues(t, 4000, t.logs.All()[0].ContextMap()["send_batch_max_bytes"])
+
+		for range 59 { // for 59 seconds
+			time.Sleep(time.Second)
+			t.tooLarge(1, 4001)
+			t.tooLarge(1, 4500)
+			t.tooLarge(1, 4100)
+		}
+		time.Sleep(time.Second - 1)
+		synctest.Wait()
+		t.requireTooLarge([]int64{2, 5000})
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		t.requireTooLarge([]int64{2, 5000}, []int64{3 * 59, 4500})
+
+		time.Sleep(tooLargeInterval - 1) // nothing is dropped in this minute, until now
+		t.tooLarge(7, 4007)
+		t.requireTooLarge([]int64{2, 5000}, []int64{177, 4500})
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		t.requireTooLarge([]int64{2, 5000}, []int64{177, 4500}, []int64{7, 4007})
+
+		time.Sleep(tooLargeInterval)
+		t.tooLarge(1, 9000) // after a minute without any there is nothing to wait for
+		t.requireTooLarge([]int64{2, 5000}, []int64{177, 4500}, []int64{7, 4007}, []int64{1, 9000})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		t.requireTooLarge([]int64{2, 5000}, []int64{177, 4500}, []int64{7, 4007}, []int64{1, 9000})
+		t.requireStatus()
+	})
+}
+
+// TestItemsTooLargeAreToldBeforeTheEnd: those that waited for their line have it when the
+// processor is closed, those that come later at once, and nothing comes after that.
+func TestItemsTooLargeAreToldBeforeTheEnd(t *testing.T) {
+	healthy(t, func(t healthTest) {
+		t.close()
+		t.requireLines()
+	})
+	healthy(t, func(t healthTest) {
+		t.tooLarge(1, 100)
+		t.close()
+		t.requireTooLarge([]int64{1, 100})
+	})
+	healthy(t, func(t healthTest) {
+		t.tooLarge(1, 100)
+		time.Sleep(time.Second)
+		t.tooLarge(2, 300)
+		t.tooLarge(3, 200)
+		t.close()
+		t.requireTooLarge([]int64{1, 100}, []int64{5, 300})
+		t.tooLarge(4, 150) // of a caller that was on its way
+		t.requireTooLarge([]int64{1, 100}, []int64{5, 300}, []int64{4, 150})
+		t.close()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		t.requireTooLarge([]int64{1, 100}, []int64{5, 300}, []int64{4, 150})
+	})
+}
+
+// TestItemsTooLargeAreAllToldConcurrentSafe: whatever comes at the instant at which a
+// line is due, or while the processor is closed.
+func TestItemsTooLargeAreAllToldConcurrentSafe(t *testing.T) {
+	healthy(t, func(t healthTest) {
+		const callers, each = 20, 50
+		var callersDone sync.WaitGroup
+		for c := range callers {
+			callersDone.Go(func() {
+				for i := range each {
+					t.tooLarge(1, 1000+i)
+					time.Sleep(time.Duration(1+c%3) * tooLargeInterval / 3)
+				}
+			})
+		}
+		time.Sleep(each/2*tooLargeInterval - 1)
+		lines := t.logs.Len()
+		time.Sleep(time.Nanosecond)
+		t.close()
+		assert.Equal(t, each/2, lines, "a line a minute")
+		callersDone.Wait()
+		items := int64(0)
+		for _, line := range t.logs.All() {
+			items += line.ContextMap()["items"].(int64)
+		}
+		require.EqualValues(t, callers*each, items)
+	})
+}
+
 func TestHealthConcurrentSafe(t *testing.T) {
 	healthy(t, func(t healthTest) {
 		var exports sync.WaitGroup
@@ -460,6 +558,19 @@ func (t healthTest) requireLines(want ...string) {
 	var lines []string
 	for _, line := range t.logs.All() {
 		lines = append(lines, line.Message)
+	}
+	require.Equal(t, want, lines)
+}
+
+// requireTooLarge checks that the log is lines about items too large, each with a number of
+// items and the bytes of the largest.
+func (t healthTest) requireTooLarge(want ...[]int64) {
+	t.Helper()
+	var lines [][]int64
+	for _, line := range t.logs.All() {
+		require.Equal(t, lineTooLarge, line.Message)
+		fields := line.ContextMap()
+		lines = append(lines, []int64{fields["items"].(int64), fields["largest_bytes"].(int64)})
 	}
 	require.Equal(t, want, lines)
 }

@@ -30,7 +30,9 @@ func newProcessor[T any](
 	nextIs consumer.Capabilities, next func(context.Context, T) error,
 ) (*boundedBatch[T], error) {
 	engine := cfg.settings()
-	tel, err := newTelemetry(set, signal.Name(), &health{logger: set.Logger, waits: engine.WaitForResult})
+	tel, err := newTelemetry(set, signal.Name(), &health{
+		logger: set.Logger, waits: engine.WaitForResult, maxBytes: engine.SendBatchMaxBytes,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("metrics of %s: %w", set.ID, err)
 	}
@@ -66,8 +68,11 @@ func (p *boundedBatch[T]) Start(_ context.Context, host component.Host) error {
 	}
 	p.logger.Info("Batching within bounds", p.guarantees()...)
 	if needing := p.needsCopies(); len(needing) > 0 {
-		p.logger.Info("Every batch is copied before its export, because the next component may change it and its items may have to be sent again",
-			zap.Strings("settings", needing))
+		message := "Every batch is copied before its export, because the next component may change it and its items may have to be sent again"
+		if p.set.MemoryLimit > 0 {
+			message += "; with its copy it counts twice in memory_limit"
+		}
+		p.logger.Info(message, zap.Strings("settings", needing))
 	}
 	p.telemetry.health.start(host)
 	return nil
@@ -115,12 +120,13 @@ func (p *boundedBatch[T]) guarantees() []zap.Field {
 	return []zap.Field{
 		zap.String("answers", answers), // what the end of a Consume call says of its items
 		zap.Int("most_items_held", p.set.QueueSize),
-		zap.String("most_bytes_held", "no limit"),
+		none(p.set.MemoryLimit == 0, zap.Stringer("most_bytes_held", ByteSize(p.set.MemoryLimit))), // an estimate of heap
 		zap.Duration("longest_added_latency_while_slots_are_free", p.set.Timeout),
 		zap.Bool("leaves_at_once_when_idle", p.set.FlushWhenIdle || p.set.Timeout == 0),
 		zap.Int("exports_at_once", p.set.MaxConcurrentExports),
 		perPartition,
 		none(p.set.SendBatchMaxSize == 0, zap.Int("most_items_in_a_batch", p.set.SendBatchMaxSize)),
+		none(p.set.SendBatchMaxBytes == 0, zap.Stringer("most_bytes_in_a_batch", ByteSize(p.set.SendBatchMaxBytes))), // of OTLP
 		retried,
 		none(p.set.ShutdownTimeout == 0, zap.Duration("longest_shutdown", p.set.ShutdownTimeout)),
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -251,6 +252,7 @@ func TestStartLogsOneLineOfGuarantees(t *testing.T) {
 			"leaves_at_once_when_idle":                   false,
 			"exports_at_once":                            int64(10),
 			"most_items_in_a_batch":                      "no limit",
+			"most_bytes_in_a_batch":                      "no limit",
 			"retried_for":                                "no retry",
 			"longest_shutdown":                           30 * time.Second,
 		}},
@@ -260,18 +262,21 @@ func TestStartLogsOneLineOfGuarantees(t *testing.T) {
 			cfg.MaxConcurrentExports = 4
 			cfg.MaxConcurrentExportsPerPartition = 2
 			cfg.SendBatchMaxSize = 9000
+			cfg.SendBatchMaxBytes = 4_000_000
+			cfg.MemoryLimit = 512 << 20
 			cfg.WaitForResult = true
 			cfg.RetryOnFailure.Enabled = true
 			cfg.ShutdownTimeout = time.Minute
 		}, map[string]any{
 			"answers":         "outcome",
 			"most_items_held": int64(50000),
-			"most_bytes_held": "no limit",
+			"most_bytes_held": "512MiB",
 			"longest_added_latency_while_slots_are_free": 3 * time.Second,
 			"leaves_at_once_when_idle":                   true,
 			"exports_at_once":                            int64(4),
 			"exports_at_once_per_partition":              int64(2),
 			"most_items_in_a_batch":                      int64(9000),
+			"most_bytes_in_a_batch":                      "4MB",
 			"retried_for":                                5 * time.Minute,
 			"longest_shutdown":                           time.Minute,
 		}},
@@ -288,6 +293,7 @@ func TestStartLogsOneLineOfGuarantees(t *testing.T) {
 			"leaves_at_once_when_idle":                   true,
 			"exports_at_once":                            int64(10),
 			"most_items_in_a_batch":                      "no limit",
+			"most_bytes_in_a_batch":                      "no limit",
 			"retried_for":                                "no limit",
 			"longest_shutdown":                           "no limit",
 		}},
@@ -377,18 +383,21 @@ func TestStartSaysOnceThatBatchesAreCopied(t *testing.T) {
 		name         string
 		nextMutates  bool
 		waits, retry bool
+		limit        ByteSize
 		want         []any // the settings that the line names; nil: no line
 	}{
-		{"nothing needs it", true, false, false, nil},
-		{"for callers", true, true, false, []any{"wait_for_result"}},
-		{"for retries", true, false, true, []any{"retry_on_failure"}},
-		{"for both", true, true, true, []any{"wait_for_result", "retry_on_failure"}},
-		{"data is left as it is", false, true, true, nil},
+		{"nothing needs it", true, false, false, 0, nil},
+		{"for callers", true, true, false, 0, []any{"wait_for_result"}},
+		{"for retries", true, false, true, 0, []any{"retry_on_failure"}},
+		{"for both", true, true, true, 0, []any{"wait_for_result", "retry_on_failure"}},
+		{"for both, within a limit", true, true, true, 1 << 30, []any{"wait_for_result", "retry_on_failure"}},
+		{"data is left as it is", false, true, true, 1 << 30, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			eachSignal(t, func(t signalTest) {
 				cfg := testConfig()
 				cfg.WaitForResult, cfg.RetryOnFailure.Enabled = c.waits, c.retry
+				cfg.MemoryLimit = c.limit
 				t.next.MutatesData = c.nextMutates
 				r := started(t, cfg, nil)
 				lines := r.logs.FilterMessageSnippet("copied").All()
@@ -400,6 +409,7 @@ func TestStartSaysOnceThatBatchesAreCopied(t *testing.T) {
 				require.Len(t, lines, 1)
 				require.Equal(t, zap.InfoLevel, lines[0].Level)
 				require.Equal(t, map[string]any{"settings": c.want}, lines[0].ContextMap())
+				require.Equal(t, c.limit > 0, strings.Contains(lines[0].Message, "counts twice in memory_limit"))
 				r.send(10)
 				r.send(10)
 				require.Equal(t, 2, r.logs.Len(), "a line for each batch")

@@ -84,6 +84,10 @@ func (t *telemetry) observe(stats func() batcher.Stats) (err error) {
 		each(b.ProcessorBoundedbatchHeldItems, states, s.Pending, s.Sealed, s.InFlight, s.Retrying)
 		each(b.ProcessorBoundedbatchBatches, triggers, s.Batches[:]...)
 		o.ObserveInt64(b.ProcessorBoundedbatchCapacityItems, s.Capacity, plain)
+		if s.CapacityBytes > 0 { // no use is estimated of a limit that is not set
+			o.ObserveInt64(b.ProcessorBoundedbatchHeldBytes, s.HeldBytes, plain)
+			o.ObserveInt64(b.ProcessorBoundedbatchCapacityBytes, s.CapacityBytes, plain)
+		}
 		o.ObserveInt64(b.ProcessorBoundedbatchExportsInFlight, s.ExportsInFlight, plain)
 		o.ObserveInt64(b.ProcessorBoundedbatchLivePartitions, s.LivePartitions, plain)
 		o.ObserveInt64(b.ProcessorBoundedbatchWaitingCallers, s.WaitingCallers, plain)
@@ -94,9 +98,10 @@ func (t *telemetry) observe(stats func() batcher.Stats) (err error) {
 	},
 		b.ProcessorBoundedbatchAcceptedItems, b.ProcessorBoundedbatchDeliveredItems, b.ProcessorBoundedbatchRefusedItems,
 		b.ProcessorBoundedbatchFailedItems, b.ProcessorBoundedbatchDroppedItems, b.ProcessorBoundedbatchHeldItems,
-		b.ProcessorBoundedbatchBatches, b.ProcessorBoundedbatchCapacityItems, b.ProcessorBoundedbatchExportsInFlight,
-		b.ProcessorBoundedbatchLivePartitions, b.ProcessorBoundedbatchWaitingCallers, b.ProcessorBoundedbatchRetries,
-		b.ProcessorBoundedbatchIsolationExports, b.ProcessorBoundedbatchEvictions,
+		b.ProcessorBoundedbatchBatches, b.ProcessorBoundedbatchCapacityItems, b.ProcessorBoundedbatchHeldBytes,
+		b.ProcessorBoundedbatchCapacityBytes, b.ProcessorBoundedbatchExportsInFlight, b.ProcessorBoundedbatchLivePartitions,
+		b.ProcessorBoundedbatchWaitingCallers, b.ProcessorBoundedbatchRetries, b.ProcessorBoundedbatchIsolationExports,
+		b.ProcessorBoundedbatchEvictions,
 	)
 	return err
 }

@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 	"go.uber.org/zap"
+	zapobserver "go.uber.org/zap/zaptest/observer"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
@@ -468,7 +469,9 @@ func TestEveryMetricIsReported(t *testing.T) {
 		g := newGate()
 		cfg := testConfig()
 		cfg.QueueSize = 10
+		cfg.MemoryLimit = 1 << 30
 		r := started(t, cfg, g.held)
+		r.reportBytes(1000, 1<<30)
 		r.send(10)
 		waiting := r.goTry(context.Background(), 3)
 		synctest.Wait()
@@ -504,6 +507,66 @@ func TestEveryMetricIsReported(t *testing.T) {
 		}
 		for name := range reported {
 			assert.Contains(t, defined, strings.TrimPrefix(name, "otelcol_"), "reported, but not defined")
+		}
+	})
+}
+
+// TestBytesAreReportedWhileThereIsALimit: none is estimated otherwise, and 0 would say that
+// nothing is held.
+func TestBytesAreReportedWhileThereIsALimit(t *testing.T) {
+	eachSignal(t, func(t signalTest) {
+		r := started(t, testConfig(), nil)
+		r.send(3)
+		requireAbsent(r, "held_bytes")
+		requireAbsent(r, "capacity_bytes")
+
+		r.reportBytes(0, 5000)
+		metadatatest.AssertEqualProcessorBoundedbatchHeldBytes(t.T, r.tel, r.total(0), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchCapacityBytes(t.T, r.tel, r.total(5000), ignoring...)
+		r.reportBytes(1234, 3000) // another pipeline of the same processor
+		metadatatest.AssertEqualProcessorBoundedbatchHeldBytes(t.T, r.tel, r.total(1234), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchCapacityBytes(t.T, r.tel, r.total(8000), ignoring...)
+		metadatatest.AssertEqualProcessorBoundedbatchAcceptedItems(t.T, r.tel, r.total(3), ignoring...)
+	})
+}
+
+// TestDroppedItemsAreCountedByCause: what the engine counts under a cause has its name.
+func TestDroppedItemsAreCountedByCause(t *testing.T) {
+	tel := componenttest.NewTelemetry()
+	observer, err := newTelemetry(metadatatest.NewSettings(tel), "traces", &health{logger: zap.NewNop()})
+	require.NoError(t, err)
+	var s batcher.Stats
+	s.Dropped[batcher.DroppedShutdown] = 1
+	s.Dropped[batcher.DroppedCanceled] = 2
+	s.Dropped[batcher.DroppedItemTooLarge] = 3
+	require.NoError(t, observer.observe(func() batcher.Stats { return s }))
+	r := &rig{t: t, tel: tel, signal: "traces"}
+	metadatatest.AssertEqualProcessorBoundedbatchDroppedItems(t, tel,
+		r.by("dropped_cause", counts{"shutdown": 1, "canceled": 2, "item_too_large": 3}), ignoring...)
+}
+
+// TestItemsTooLargeAreLoggedWithTheLimit, and what waits for its line is logged when the
+// processor is shut down.
+func TestItemsTooLargeAreLoggedWithTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := zapobserver.New(zap.WarnLevel)
+		set := metadatatest.NewSettings(componenttest.NewTelemetry())
+		set.Logger = zap.New(core)
+		cfg := testConfig()
+		cfg.SendBatchMaxBytes = 4 << 20
+		p, err := newProcessor(set, cfg, batcher.Logs(), consumer.Capabilities{}, batchertest.NewSink(batchertest.Logs(), nil).Consume)
+		require.NoError(t, err)
+		require.NoError(t, p.Start(context.Background(), componenttest.NewNopHost()))
+		p.telemetry.ItemsTooLarge(2, 5_000_000)
+		p.telemetry.ItemsTooLarge(1, 6_000_000)
+		require.Equal(t, 1, logs.Len())
+		require.NoError(t, p.Shutdown(context.Background()))
+		for i, want := range []map[string]any{
+			{"items": int64(2), "largest_bytes": int64(5_000_000), "send_batch_max_bytes": int64(4 << 20)},
+			{"items": int64(1), "largest_bytes": int64(6_000_000), "send_batch_max_bytes": int64(4 << 20)},
+		} {
+			require.Equal(t, lineTooLarge, logs.All()[i].Message)
+			require.Equal(t, want, logs.All()[i].ContextMap())
 		}
 	})
 }
@@ -806,6 +869,7 @@ func (r *rig) requireSum() (held int64) {
 	assert.Equal(r.t, sums["accepted_items"],
 		sums["delivered_items"]+sums["failed_items"]+sums["dropped_items"]+sums["held_items"], "%v", sums)
 	assert.LessOrEqual(r.t, sums["held_items"], sums["capacity_items"])
+	assert.LessOrEqual(r.t, sums["held_bytes"], sums["capacity_bytes"])
 	return sums["held_items"]
 }
 
@@ -869,6 +933,17 @@ func histogram[N int64 | float64](r *rig, metric string, values ...N) []metricda
 		dp.BucketCounts[bucket]++
 	}
 	return []metricdata.HistogramDataPoint[N]{dp}
+}
+
+// reportBytes reports a memory limit as one processor more of the same name does, which
+// holds nothing but bytes.
+func (r *rig) reportBytes(held, capacity int64) {
+	r.t.Helper()
+	observer, err := newTelemetry(metadatatest.NewSettings(r.tel), r.signal, &health{logger: zap.NewNop()})
+	require.NoError(r.t, err)
+	require.NoError(r.t, observer.observe(func() batcher.Stats {
+		return batcher.Stats{HeldBytes: held, CapacityBytes: capacity}
+	}))
 }
 
 // requireAbsent checks that nothing at all has been recorded.

@@ -21,6 +21,8 @@ func TestSettingsThatCannotWorkAreRejected(t *testing.T) {
 		"send_batch_max_size: -1 is less than send_batch_size (0); accepted are 0 (no limit) and 0 or more": func(s *batcher.Settings) {
 			s.SendBatchSize, s.SendBatchMaxSize = 0, -1
 		},
+		"send_batch_max_bytes: -1 is negative; accepted are 0 (no limit) and more": func(s *batcher.Settings) { s.SendBatchMaxBytes = -1 },
+		"memory_limit: -1 is negative; accepted are 0 (no limit) and more":         func(s *batcher.Settings) { s.MemoryLimit = -1 },
 		"queue_size: 99 is too small; accepted are 100 (the greater of 1 and send_batch_size) and more": func(s *batcher.Settings) {
 			s.QueueSize = 99
 		},

@@ -34,6 +34,7 @@ type TelemetryBuilder struct {
 	ProcessorBoundedbatchBatchBytes       metric.Int64Histogram
 	ProcessorBoundedbatchBatchItems       metric.Int64Histogram
 	ProcessorBoundedbatchBatches          metric.Int64ObservableCounter
+	ProcessorBoundedbatchCapacityBytes    metric.Int64ObservableUpDownCounter
 	ProcessorBoundedbatchCapacityItems    metric.Int64ObservableUpDownCounter
 	ProcessorBoundedbatchDeliveredItems   metric.Int64ObservableCounter
 	ProcessorBoundedbatchDroppedItems     metric.Int64ObservableCounter
@@ -41,6 +42,7 @@ type TelemetryBuilder struct {
 	ProcessorBoundedbatchExportDuration   metric.Float64Histogram
 	ProcessorBoundedbatchExportsInFlight  metric.Int64ObservableUpDownCounter
 	ProcessorBoundedbatchFailedItems      metric.Int64ObservableCounter
+	ProcessorBoundedbatchHeldBytes        metric.Int64ObservableUpDownCounter
 	ProcessorBoundedbatchHeldItems        metric.Int64ObservableUpDownCounter
 	ProcessorBoundedbatchIsolationExports metric.Int64ObservableCounter
 	ProcessorBoundedbatchLivePartitions   metric.Int64ObservableUpDownCounter
@@ -82,6 +84,21 @@ func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchBatchesCallback(cb
 		cb(ctx, &observerInt64{inst: builder.ProcessorBoundedbatchBatches, obs: o})
 		return nil
 	}, builder.ProcessorBoundedbatchBatches)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterProcessorBoundedbatchCapacityBytesCallback sets callback for observable ProcessorBoundedbatchCapacityBytes metric.
+func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchCapacityBytesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ProcessorBoundedbatchCapacityBytes, obs: o})
+		return nil
+	}, builder.ProcessorBoundedbatchCapacityBytes)
 	if err != nil {
 		return err
 	}
@@ -172,6 +189,21 @@ func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchFailedItemsCallbac
 		cb(ctx, &observerInt64{inst: builder.ProcessorBoundedbatchFailedItems, obs: o})
 		return nil
 	}, builder.ProcessorBoundedbatchFailedItems)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterProcessorBoundedbatchHeldBytesCallback sets callback for observable ProcessorBoundedbatchHeldBytes metric.
+func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchHeldBytesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ProcessorBoundedbatchHeldBytes, obs: o})
+		return nil
+	}, builder.ProcessorBoundedbatchHeldBytes)
 	if err != nil {
 		return err
 	}
@@ -307,7 +339,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchAdmissionWait, err = builder.meter.Float64Histogram(
 		"otelcol_processor_boundedbatch_admission_wait",
-		metric.WithDescription("How long callers had to wait for queue_size. Callers that did not wait are not counted. [Development]"),
+		metric.WithDescription("How long callers had to wait for room under queue_size and memory_limit. Callers that did not wait are not counted. [Development]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}...),
 	)
@@ -337,6 +369,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_processor_boundedbatch_batches",
 		metric.WithDescription("Batches sealed. [Development]"),
 		metric.WithUnit("{batch}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorBoundedbatchCapacityBytes, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_processor_boundedbatch_capacity_bytes",
+		metric.WithDescription("The most bytes that are held at once, memory_limit. Reported only while memory_limit is set. [Development]"),
+		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchCapacityItems, err = builder.meter.Int64ObservableUpDownCounter(
@@ -382,6 +420,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.ProcessorBoundedbatchHeldBytes, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_processor_boundedbatch_held_bytes",
+		metric.WithDescription("What is held, as an estimate of its bytes on the heap. Never exceeds capacity_bytes. Reported only while memory_limit is set; nothing is estimated otherwise. [Development]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchHeldItems, err = builder.meter.Int64ObservableUpDownCounter(
 		"otelcol_processor_boundedbatch_held_items",
 		metric.WithDescription("Accepted items without an outcome yet. The sum over the states never exceeds capacity_items. [Development]"),
@@ -421,7 +465,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchWaitingCallers, err = builder.meter.Int64ObservableUpDownCounter(
 		"otelcol_processor_boundedbatch_waiting_callers",
-		metric.WithDescription("Callers that wait for queue_size. [Development]"),
+		metric.WithDescription("Callers that wait for room under queue_size or memory_limit. [Development]"),
 		metric.WithUnit("{caller}"),
 	)
 	errs = errors.Join(errs, err)

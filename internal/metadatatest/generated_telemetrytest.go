@@ -40,7 +40,7 @@ func AssertEqualProcessorBoundedbatchAcceptedItems(t *testing.T, tt *componentte
 func AssertEqualProcessorBoundedbatchAdmissionWait(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.HistogramDataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_boundedbatch_admission_wait",
-		Description: "How long callers had to wait for queue_size. Callers that did not wait are not counted. [Development]",
+		Description: "How long callers had to wait for room under queue_size and memory_limit. Callers that did not wait are not counted. [Development]",
 		Unit:        "s",
 		Data: metricdata.Histogram[float64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -109,6 +109,22 @@ func AssertEqualProcessorBoundedbatchBatches(t *testing.T, tt *componenttest.Tel
 		},
 	}
 	got, err := tt.GetMetric("otelcol_processor_boundedbatch_batches")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualProcessorBoundedbatchCapacityBytes(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_processor_boundedbatch_capacity_bytes",
+		Description: "The most bytes that are held at once, memory_limit. Reported only while memory_limit is set. [Development]",
+		Unit:        "By",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: false,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_processor_boundedbatch_capacity_bytes")
 	require.NoError(t, err)
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
@@ -224,6 +240,22 @@ func AssertEqualProcessorBoundedbatchFailedItems(t *testing.T, tt *componenttest
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
 
+func AssertEqualProcessorBoundedbatchHeldBytes(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_processor_boundedbatch_held_bytes",
+		Description: "What is held, as an estimate of its bytes on the heap. Never exceeds capacity_bytes. Reported only while memory_limit is set; nothing is estimated otherwise. [Development]",
+		Unit:        "By",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: false,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_processor_boundedbatch_held_bytes")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
 func AssertEqualProcessorBoundedbatchHeldItems(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_boundedbatch_held_items",
@@ -322,7 +354,7 @@ func AssertEqualProcessorBoundedbatchTickerLateness(t *testing.T, tt *componentt
 func AssertEqualProcessorBoundedbatchWaitingCallers(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_boundedbatch_waiting_callers",
-		Description: "Callers that wait for queue_size. [Development]",
+		Description: "Callers that wait for room under queue_size or memory_limit. [Development]",
 		Unit:        "{caller}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
