@@ -79,6 +79,7 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 	cut := kind.Cut(request, sizes)
 	var got []int
 	gotHollow, gotResources, pieces, heap := 0, 0, 0, 0
+	joined, joinedBytes := kind.New(0), 0
 	// arrived checks a piece that is said to have that size.
 	arrived := func(piece T, size batcher.Size) {
 		require.Equal(t, size.Items, kind.Items(piece))
@@ -92,6 +93,8 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 		gotResources += kind.Resources(piece)
 		heap += size.Heap
 		pieces++
+		joinedBytes += encoded(piece)
+		kind.Move(piece, joined)
 	}
 	for last := false; !last; {
 		room := batcher.Size{Items: 1 + random.IntN(most), Bytes: math.MaxInt, Heap: math.MaxInt}
@@ -125,6 +128,10 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 	for i, id := range got {
 		require.Equal(t, first+i, id)
 	}
+	ids, err := kind.IDs(joined)
+	require.NoError(t, err)
+	require.Equal(t, got, ids)
+	require.Equal(t, joinedBytes, encoded(joined), "what is put together is as long as its parts")
 	require.Equal(t, wantHollow, gotHollow)
 	require.LessOrEqual(t, gotResources, resources+pieces-1, "a resource is copied only where it is cut")
 	if bytes == 0 {

@@ -5,8 +5,10 @@ package batchertest
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/xpdata/entity"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 )
@@ -65,6 +67,23 @@ func resource(r pcommon.Resource, id int) {
 		set(r.Attributes().PutEmpty("team"))
 	}
 	r.SetDroppedAttributesCount(uint32(id / perResource))
+	if id/perResource%3 == 1 {
+		ref := entity.ResourceEntityRefs(r).AppendEmpty()
+		ref.SetType("service")
+		ref.SetSchemaUrl(schema("entity", id/perResource))
+		ref.IdKeys().Append("resource")
+		ref.DescriptionKeys().Append("team", "nobody")
+	}
+}
+
+// padding makes items differ in size: mostly a little, some by a length that takes a byte
+// more to encode.
+func padding(id int) string {
+	n := id % 13
+	if id%11 == 5 {
+		n += 120
+	}
+	return strings.Repeat("p", n)
 }
 
 // teams are values of the resource attribute "team" that are all different, some of them

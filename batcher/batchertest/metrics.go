@@ -85,7 +85,7 @@ func metric(m pmetric.Metric, id int) {
 	m.SetUnit("1")
 	m.SetDescription("description")
 	m.Metadata().PutInt("metadata", int64(n))
-	temporality := pmetric.AggregationTemporality(1 + n/5%2)
+	temporality := pmetric.AggregationTemporality([]int32{1, 2, 0, 300, -1}[n/5%5]) // the last two come from the wire only
 	switch n % 5 {
 	case 0:
 		m.SetEmptyGauge()
@@ -127,11 +127,15 @@ func dataPoint(m pmetric.Metric, id int) {
 		dp.BucketCounts().FromRaw([]uint64{1, uint64(id)})
 		dp.ExplicitBounds().FromRaw([]float64{1})
 		dp.SetMax(float64(id))
+		dp.SetSum(float64(id))
 		p, exemplars = dp, dp.Exemplars()
 	case pmetric.MetricTypeExponentialHistogram:
 		dp := m.ExponentialHistogram().DataPoints().AppendEmpty()
 		dp.SetScale(int32(id % 20))
 		dp.Positive().BucketCounts().FromRaw([]uint64{1, uint64(id)})
+		dp.Negative().BucketCounts().FromRaw([]uint64{uint64(id) << 20})
+		dp.Negative().SetOffset(int32(-id))
+		dp.SetZeroThreshold(0.5)
 		dp.SetZeroCount(uint64(id))
 		p, exemplars = dp, dp.Exemplars()
 	case pmetric.MetricTypeSummary:
@@ -142,10 +146,14 @@ func dataPoint(m pmetric.Metric, id int) {
 		panic("batchertest: metric without a type")
 	}
 	p.Attributes().PutInt("id", int64(id))
+	p.Attributes().PutStr("padding", padding(id))
 	p.SetStartTimestamp(pcommon.Timestamp(id + 1))
 	p.SetTimestamp(pcommon.Timestamp(id + 2))
 	p.SetFlags(pmetric.DataPointFlags(id & 1))
-	exemplars.AppendEmpty().SetIntValue(int64(id))
+	exemplar := exemplars.AppendEmpty()
+	exemplar.SetIntValue(int64(id))
+	exemplar.SetTraceID(pcommon.TraceID{byte(id)})
+	exemplar.FilteredAttributes().PutInt("id", int64(id))
 }
 
 // singleMetric copies each data point of m, with what belongs to m's type, to the
