@@ -117,29 +117,29 @@ func measureMetric(z *Sizes, m pmetric.Metric, aside *metricsAside) {
 	var enc pmetric.ProtoMarshaler
 	switch m.Type() {
 	case pmetric.MetricTypeGauge:
-		f := measureFrame(z, m, m.Gauge().DataPoints(), aside.numbers, enc.MetricSize, metricFootprint)
+		f, copied := measureFrame(z, m, m.Gauge().DataPoints(), aside.numbers, enc.MetricSize, metricFootprint)
 		f.inner = 0
-		measureItems(z, f, m.Gauge().DataPoints(), enc.NumberDataPointSize, numberPointFootprint)
+		measureItems(z, f, copied, m.Gauge().DataPoints(), enc.NumberDataPointSize, numberPointFootprint)
 	case pmetric.MetricTypeSum:
-		f := measureFrame(z, m, m.Sum().DataPoints(), aside.numbers, enc.MetricSize, metricFootprint)
+		f, copied := measureFrame(z, m, m.Sum().DataPoints(), aside.numbers, enc.MetricSize, metricFootprint)
 		if f.inner = temporalitySize(m.Sum().AggregationTemporality()); m.Sum().IsMonotonic() {
 			f.inner += 2
 		}
-		measureItems(z, f, m.Sum().DataPoints(), enc.NumberDataPointSize, numberPointFootprint)
+		measureItems(z, f, copied, m.Sum().DataPoints(), enc.NumberDataPointSize, numberPointFootprint)
 	case pmetric.MetricTypeHistogram:
-		f := measureFrame(z, m, m.Histogram().DataPoints(), aside.histograms, enc.MetricSize, metricFootprint)
+		f, copied := measureFrame(z, m, m.Histogram().DataPoints(), aside.histograms, enc.MetricSize, metricFootprint)
 		f.inner = temporalitySize(m.Histogram().AggregationTemporality())
-		measureItems(z, f, m.Histogram().DataPoints(), enc.HistogramDataPointSize, histogramPointFootprint)
+		measureItems(z, f, copied, m.Histogram().DataPoints(), enc.HistogramDataPointSize, histogramPointFootprint)
 	case pmetric.MetricTypeExponentialHistogram:
-		f := measureFrame(z, m, m.ExponentialHistogram().DataPoints(), aside.expHistograms, enc.MetricSize, metricFootprint)
+		f, copied := measureFrame(z, m, m.ExponentialHistogram().DataPoints(), aside.expHistograms, enc.MetricSize, metricFootprint)
 		f.inner = temporalitySize(m.ExponentialHistogram().AggregationTemporality())
-		measureItems(z, f, m.ExponentialHistogram().DataPoints(), enc.ExponentialHistogramDataPointSize, expHistogramPointFootprint)
+		measureItems(z, f, copied, m.ExponentialHistogram().DataPoints(), enc.ExponentialHistogramDataPointSize, expHistogramPointFootprint)
 	case pmetric.MetricTypeSummary:
-		f := measureFrame(z, m, m.Summary().DataPoints(), aside.summaries, enc.MetricSize, metricFootprint)
+		f, copied := measureFrame(z, m, m.Summary().DataPoints(), aside.summaries, enc.MetricSize, metricFootprint)
 		f.inner = 0
-		measureItems(z, f, m.Summary().DataPoints(), enc.SummaryDataPointSize, summaryPointFootprint)
+		measureItems(z, f, copied, m.Summary().DataPoints(), enc.SummaryDataPointSize, summaryPointFootprint)
 	case pmetric.MetricTypeEmpty:
-		z.open(frame{sized(z.bytes, m, enc.MetricSize), sized(z.heap, m, metricFootprint), -1})
+		z.open(frame{sized(z.bytes, m, enc.MetricSize), sized(z.heap, m, metricFootprint), -1}, 0)
 		z.close()
 	}
 }

@@ -98,10 +98,11 @@ type Sizes struct {
 	items    []weight  // one for each item
 	elements []element // one for each element that has children, parents first
 	heaviest int       // most heap of an item with all frames around it
-	widest   int       // most heap of the frames around one item
+	widest   int       // most heap that is copied where the frames around one item are cut
 
 	// While measuring:
-	parents [4]int // the elements that are open
+	parents [3]int // the elements that are open
+	copied  [3]int // heap of each that is copied when it is cut
 	depth   int    // how many
 	frames  int    // heap of their frames
 }
@@ -140,10 +141,12 @@ func (z *Sizes) all() Size {
 	return size
 }
 
-// open begins an element that has children. It is to be closed after them.
-func (z *Sizes) open(f frame) {
+// open begins an element that has children. It is to be closed after them. Of its frame so
+// many bytes are copied when it is cut.
+func (z *Sizes) open(f frame, copied int) {
 	f.heap *= z.copies
 	z.frames += f.heap
+	z.copied[z.depth] = copied * z.copies
 	z.parents[z.depth] = len(z.elements)
 	z.depth++
 	z.elements = append(z.elements, element{frame: f, first: len(z.items)})
@@ -151,6 +154,7 @@ func (z *Sizes) open(f frame) {
 
 func (z *Sizes) close() {
 	z.depth--
+	z.copied[z.depth] = 0
 	e := &z.elements[z.parents[z.depth]]
 	e.next = len(z.elements)
 	if z.frames -= e.heap; e.children.Items == 0 {
@@ -164,7 +168,7 @@ func (z *Sizes) item(bytes, heap int) {
 	heap *= z.copies
 	z.items = append(z.items, weight{bytes, heap})
 	z.heaviest = max(z.heaviest, z.frames+heap)
-	z.widest = max(z.widest, z.frames)
+	z.widest = max(z.widest, z.copied[0]+z.copied[1]+z.copied[2])
 	z.add(Size{1, bytes, heap})
 }
 
@@ -235,17 +239,25 @@ func (b *Batcher[T]) sizesToCut(data T, z *Sizes) *Sizes {
 }
 
 // movable is what slices of pdata have in common that can be put aside.
-type movable[S any] interface{ MoveAndAppendTo(S) }
+type movable[S any] interface {
+	Len() int
+	MoveAndAppendTo(S)
+}
 
-// measureFrame measures an element without its children, which are put aside meanwhile.
-func measureFrame[E any, S movable[S]](z *Sizes, e E, children, aside S, bytes, heap func(E) int) frame {
-	f := frame{inner: -1, heap: sized(z.heap, e, heap)}
+// measureFrame measures an element without its children, which are put aside meanwhile. It
+// returns what to open the element with.
+func measureFrame[E any, S movable[S]](z *Sizes, e E, children, aside S, bytes, heap func(E) int) (f frame, copied int) {
+	f.inner = -1
+	if z.heap {
+		f.heap = heap(e)
+		copied = f.heap - pointers.of(children.Len()) // each part has the slots of its own children
+	}
 	if z.bytes {
 		children.MoveAndAppendTo(aside)
 		f.bytes = bytes(e)
 		aside.MoveAndAppendTo(children)
 	}
-	return f
+	return f, copied
 }
 
 // sized is the size of an element in one respect, or 0 if nobody wants to know it.
@@ -260,9 +272,9 @@ func sized[E any](wanted bool, e E, size func(E) int) int {
 func measureItems[E any, S interface {
 	Len() int
 	At(int) E
-}](z *Sizes, f frame, items S, bytes, heap func(E) int,
+}](z *Sizes, f frame, copied int, items S, bytes, heap func(E) int,
 ) {
-	z.open(f)
+	z.open(f, copied)
 	for i := range items.Len() {
 		item := items.At(i)
 		z.item(sized(z.bytes, item, bytes), sized(z.heap, item, heap))

@@ -39,6 +39,9 @@ func testTooLate[T any](t *testing.T, kind batchertest.Kind[T]) {
 		items int
 	}{
 		{"to fit into batches", func(s *batcher.Settings) { s.SendBatchMaxSize = 100 }, 150},
+		{"to fit into many batches", func(s *batcher.Settings) { s.SendBatchMaxSize = 100 }, 450},
+		{"to get rid of items that are too large", func(s *batcher.Settings) { s.SendBatchMaxBytes = 300 }, 150},
+		{"to fit into memory", func(s *batcher.Settings) { s.MemoryLimit = 30_000 }, 150},
 		{"to get in piece by piece", func(s *batcher.Settings) { s.QueueSize = 100 }, 150},
 		{"piece by piece and to fit into batches", func(s *batcher.Settings) {
 			s.QueueSize, s.SendBatchSize, s.SendBatchMaxSize = 100, 30, 30

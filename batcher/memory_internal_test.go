@@ -1,0 +1,85 @@
+package batcher
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestLiveHeapStaysUnderTheMemoryLimit pushes decoded requests until none is taken any more,
+// while downstream hangs, and compares what is on the heap with the limit.
+func TestLiveHeapStaysUnderTheMemoryLimit(t *testing.T) {
+	t.Run("signal=traces", func(t *testing.T) { testLiveHeap(t, Traces(), measuredTraces) })
+	t.Run("signal=logs", func(t *testing.T) { testLiveHeap(t, Logs(), measuredLogs) })
+	t.Run("signal=metrics", func(t *testing.T) { testLiveHeap(t, Metrics(), measuredMetrics) })
+}
+
+func testLiveHeap[T any](t *testing.T, signal Signal[T], m measured[T]) {
+	if raceEnabled {
+		t.Skip("with the race detector small objects do not share blocks")
+	}
+	for _, batches := range []struct {
+		name string
+		set  func(*Settings)
+	}{
+		{"whole", func(*Settings) {}},
+		{"max_size", func(s *Settings) { s.SendBatchSize, s.SendBatchMaxSize = 100, 100 }},
+		{"max_bytes", func(s *Settings) { s.SendBatchMaxBytes = 50_000 }},
+		{"partitions", func(s *Settings) { s.ResourceKeys = []string{"nobody has it"} }},
+	} {
+		for _, s := range []shape{
+			{items: 1},
+			{items: 1, attributes: 20},
+			{items: 10, attributes: 5},
+			{items: 100, attributes: 10, children: 3, details: true},
+			{items: 1000, attributes: 5, perResource: 50},
+			{items: 3000, attributes: 3},
+		} {
+			set := Settings{
+				Timeout: time.Hour, SendBatchSize: 8192, QueueSize: 1 << 40, MemoryLimit: 8 << 20, MaxConcurrentExports: 4,
+			}
+			batches.set(&set)
+			name := fmt.Sprintf("%s, requests of %d items with %d attributes", batches.name, s.items, s.attributes)
+			fillUp(t, name, signal, m, s, set)
+		}
+	}
+}
+
+// fillUp is a function of its own, so that nothing it has used is alive when the next one
+// measures.
+func fillUp[T any](t *testing.T, name string, signal Signal[T], m measured[T], s shape, set Settings) {
+	encoded, err := m.marshal(m.write(s))
+	require.NoError(t, err)
+	stop := make(chan struct{})
+	b, err := New(signal, set, func(context.Context, T) error { <-stop; return nil })
+	require.NoError(t, err)
+	require.NoError(t, b.Start())
+
+	before := liveHeap()
+	largest := 0
+	for refused := 0; refused < 3; {
+		data, err := m.unmarshal(encoded)
+		require.NoError(t, err)
+		largest = signal.Heap(data)
+		if err := b.Consume(t.Context(), data); err != nil {
+			require.ErrorIs(t, err, ErrOverflow)
+			refused++
+		}
+	}
+	held, limit := int(liveHeap()-before), set.MemoryLimit
+	stats := b.Stats()
+	runtime.KeepAlive(encoded)
+	require.LessOrEqual(t, stats.HeldBytes, int64(limit))
+	require.LessOrEqual(t, held, limit*11/10, name)
+	if set.ResourceKeys == nil { // a partition has seven eighths at most
+		require.Greater(t, held, limit-limit/10-largest, name)
+	}
+	t.Logf("%-60s %.3f of the limit is estimated, %.3f held", name, float64(stats.HeldBytes)/float64(limit), float64(held)/float64(limit))
+	close(stop)
+	require.NoError(t, b.Shutdown(t.Context()))
+	require.Zero(t, b.Stats().HeldBytes)
+}
