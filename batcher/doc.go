@@ -22,8 +22,9 @@
 //
 // # Life of a request
 //
-//  1. Consume counts the items and reads the caller's context, without any lock. A request
-//     with resources of several partitions is divided (partsOf), and each part goes its way.
+//  1. Consume counts the items, measures them where a limit is in bytes (measure), and reads
+//     the caller's context, without any lock. A request with resources of several partitions
+//     is divided (partsOf), and each part goes its way.
 //  2. If an open batch has room and is not filled by it, or one waits for a slot, the request
 //     joins that batch, and that is all. Otherwise admit takes the items from the budget. If
 //     they do not fit, the caller waits in line (enterLate) or is refused.
@@ -45,6 +46,7 @@
 //	batcher.go    Batcher: New, Start, Consume, and how items get into batches
 //	late.go       requests, pieces and parts that wait for room
 //	pieces.go     requests that must be cut to fit into batches
+//	lost.go       items that no batch can take
 //	resources.go  requests with resources of several partitions
 //	shutdown.go   the stages of Shutdown
 //	schedule.go   the scheduling goroutine: ticks, and when to send again
@@ -61,6 +63,8 @@
 //	key.go        the identity of a partition, and what downstream sees of it
 //	partition.go  lookup, the limit of live partitions
 //	pending.go    a batch and a partition's line, as plain data
+//	sizer.go      what requests weigh: items, bytes encoded, bytes of heap
+//	footprint.go  how much heap Go has allocated for data; footprint_traces.go and so on
 //	splitter.go   one forward pass that cuts any signal
 //	signal.go     what a signal must tell; traces.go, logs.go, metrics.go tell it
 //	settings.go, observer.go, errors.go, list.go, heap.go
@@ -86,9 +90,9 @@
 //
 // # Invariants
 //
-//	0 <= held <= used <= capacity, and used is 0 in the end
+//	0 <= held <= used <= capacity, in items and in bytes of heap, and used is 0 in the end
 //	accepted = delivered + failed + dropped + pending + sealed + in flight + retrying, at any instant
-//	0 < items of a batch <= SendBatchMaxSize, if that is set
+//	0 < items of a batch <= SendBatchMaxSize and bytes <= SendBatchMaxBytes, if these are set
 //	exports under way <= MaxConcurrentExports, and per partition its own limit
 //	held of a partition <= 7 x what was free when it was last admitted, if there are keys,
 //	  but for one that held nothing
@@ -106,6 +110,13 @@
 // The budget is taken before items are accepted and given back when they have an outcome,
 // so used also counts callers that are about to move theirs in. The counts in [Stats] do
 // not.
+//
+// An element that is cut in two is copied but for its children. What the copies will take is
+// estimated when the request is measured, so that the pieces together are never charged more
+// than was taken from the budget.
+//
+// The heap of a batch stays taken until the last of its items has an outcome, also while
+// only some of them are sent again: the data is kept until then.
 //
 // What is handed on is no longer ours, but may have to be sent again. Unless it declares
 // that it mutates data, the next consumer leaves it as it is; otherwise it gets a copy, if a
