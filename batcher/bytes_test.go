@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,28 +216,100 @@ func testRestAndTooLarge[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Len(t, r.sink.Delivered(), int(s.Accepted-s.Dropped[batcher.DroppedItemTooLarge]))
 }
 
-// What has no items travels along where it fits, and never makes a batch of its own.
+// What has no items travels along where it fits beside a neighbour, and never makes a batch of
+// its own.
 func TestElementsWithoutItemsTravelAlong(t *testing.T) {
 	each(t, testHollow(hollowTraces), testHollow(hollowLogs), testHollow(hollowMetrics))
 }
 
 func testHollow[T any](hollow hollow[T]) func(*testing.T, batchertest.Kind[T]) {
 	return func(t *testing.T, kind batchertest.Kind[T]) {
-		for limit := 200; limit < 6000; limit = limit*11/10 + 1 {
+		count := func(data T) int {
+			text, err := kind.JSON(data)
+			require.NoError(t, err)
+			return strings.Count(string(text), `"hollow"`)
+		}
+		largest := 0
+		for id := range 30 {
+			largest = max(largest, encoded(kind, id, 1))
+		}
+		for limit := largest / 2; limit < 80*largest; limit = limit*21/20 + 1 {
 			set := defaults()
-			set.SendBatchSize, set.SendBatchMaxBytes = 1000, limit
-			r := newRig(t, kind, set, nil)
+			set.SendBatchSize, set.SendBatchMaxBytes, set.MaxConcurrentExports = 1000, limit, 1
+			items, hollows := 0, 0
+			b, err := batcher.New(kind.Signal, set, func(_ context.Context, data T) error {
+				require.LessOrEqual(t, kind.Bytes(data), limit)
+				require.Positive(t, kind.Items(data))
+				items += kind.Items(data)
+				hollows += count(data)
+				return nil
+			})
+			require.NoError(t, err)
+			require.NoError(t, b.Start())
 			request := kind.Make(0, 30)
 			hollow(request)
-			err := r.Consume(t.Context(), request)
-			r.next = 30
-			require.NoError(t, r.Shutdown(t.Context()))
-			s := r.Stats()
+			want := count(request)
+			err = b.Consume(t.Context(), request)
+			require.NoError(t, b.Shutdown(t.Context()))
+			s := b.Stats()
 			require.Equal(t, s.Dropped[batcher.DroppedItemTooLarge] > 0, err != nil)
-			require.Len(t, r.sink.Delivered(), 30-int(s.Dropped[batcher.DroppedItemTooLarge]))
-			for _, b := range r.sink.Batches() {
-				require.LessOrEqual(t, b.Bytes, limit)
+			require.EqualValues(t, 30-s.Dropped[batcher.DroppedItemTooLarge], items)
+			require.LessOrEqual(t, hollows, want)
+			if encoding := kind.Make(0, 30); limit > 2*kind.Bytes(encoding) { // all of it is one batch
+				require.Equal(t, want, hollows, "limit %d", limit)
 			}
 		}
 	}
+}
+
+// A batch that is nine tenths full in bytes leaves as it is: the next request is not cut.
+func TestBatchNearlyFullInBytesIsNotFilledUp(t *testing.T) {
+	each(t, testBytesBorder, testBytesBorder, testBytesBorder)
+}
+
+func testBytesBorder[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, percent := range []int{89, 91} {
+		set := defaults()
+		set.SendBatchSize, set.SendBatchMaxBytes, set.MaxConcurrentExports = 1000, encoded(kind, 0, 60)*100/percent, 1
+		r := newRig(t, kind, set, nil)
+		r.send(60)
+		r.send(40)
+		r.stop()
+		if percent > 90 {
+			require.Equal(t, []int{60, 40}, r.sink.Sizes())
+		} else {
+			require.Greater(t, r.sink.Sizes()[0], 60)
+		}
+	}
+}
+
+// A caller that gives up while others of its items are too large is told of its own end first.
+func TestCallerThatGivesUpAmongTooLargeItems(t *testing.T) {
+	each(t, testGivesUpAmong, testGivesUpAmong, testGivesUpAmong)
+}
+
+func testGivesUpAmong[T any](t *testing.T, kind batchertest.Kind[T]) {
+	smallest, largest := 0, 0 // identities
+	for id := range 40 {
+		if encoded(kind, id, 1) < encoded(kind, smallest, 1) {
+			smallest = id
+		}
+		if encoded(kind, id, 1) > encoded(kind, largest, 1) {
+			largest = id
+		}
+	}
+	set := defaults()
+	set.WaitForResult, set.SendBatchMaxBytes = true, encoded(kind, largest, 1)-1
+	hold := newGate()
+	r := newRig(t, kind, set, hold.held)
+	request := kind.Make(smallest, 1)
+	kind.Move(kind.Make(largest, 1), request)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err := r.Consume(ctx, request)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.False(t, consumererror.IsPermanent(err))
+	require.EqualValues(t, 1, r.Stats().Dropped[batcher.DroppedItemTooLarge])
+	hold.open()
+	require.NoError(t, r.Shutdown(t.Context()))
 }

@@ -175,11 +175,12 @@ func testCopiesCount[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set.MemoryLimit, set.NextMutates, set.WaitForResult = 1<<30, true, true
 	hold := newGate()
 	r := newRig(t, kind, set, hold.held)
-	result := r.goTry(t.Context(), 30)
+	large, small := r.goTry(t.Context(), 30), r.goTry(t.Context(), 3)
 	synctest.Wait()
-	require.EqualValues(t, 2*heap(kind, 0, 30), r.Stats().HeldBytes)
+	require.EqualValues(t, 2*heap(kind, 0, 30)+2*heap(kind, 30, 3), r.Stats().HeldBytes)
 	hold.open()
-	require.NoError(t, <-result)
+	require.NoError(t, <-large)
+	require.NoError(t, <-small)
 	r.stop()
 }
 
