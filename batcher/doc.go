@@ -67,6 +67,7 @@
 //	footprint.go  how much heap Go has allocated for data; footprint_traces.go and so on
 //	splitter.go   one forward pass that cuts any signal
 //	signal.go     what a signal must tell; traces.go, logs.go, metrics.go tell it
+//	profiles*.go  the same for profiles, which share a dictionary; no processor uses it yet
 //	settings.go, observer.go, errors.go, list.go, heap.go
 //
 // # Locks and goroutines

@@ -1,0 +1,234 @@
+package batcher
+
+import "go.opentelemetry.io/collector/pdata/pprofile"
+
+// profilesCutter takes profiles apart. Each piece has a dictionary with just what its profiles
+// refer to. How large it becomes is known by numbering the entries of that dictionary before
+// anything is moved: a profile that does not fit is numbered once more, in the next piece.
+type profilesCutter struct {
+	data  *ProfilesData
+	units []whole
+	heap  []int // of each unit; nil: nobody wants to know
+	at    int   // the first unit that is left
+	left  Size  // of what is left. Bytes may be more after something has been taken.
+
+	transfer *transfer
+	first    bool // the unit at that index is numbered, and nothing else
+	outer    outerSize
+	open     whole // the last one that is in outer
+}
+
+// whole is what is never cut: a profile, or a scope or resource with nothing in it. Then the index of
+// what it does not have is -1.
+type whole struct {
+	resource, scope, profile int
+	items                    int
+}
+
+func newProfilesCutter(p *ProfilesData, z *Sizes) *profilesCutter {
+	p.measure()
+	p.lookUp()
+	c := &profilesCutter{data: p}
+	for i, rp := range p.pd.ResourceProfiles().All() {
+		if rp.ScopeProfiles().Len() == 0 {
+			c.units = append(c.units, whole{i, -1, -1, 0})
+		}
+		for j, sp := range rp.ScopeProfiles().All() {
+			if sp.Profiles().Len() == 0 {
+				c.units = append(c.units, whole{i, j, -1, 0})
+			}
+			for k, profile := range sp.Profiles().All() {
+				items := profile.Samples().Len()
+				c.units = append(c.units, whole{i, j, k, items})
+				c.left.Items += items
+			}
+		}
+	}
+	if len(c.units) == 0 {
+		return c
+	}
+	c.left.Bytes = profiles{}.Bytes(p)
+	if z != nil && z.heap {
+		c.heap = heapOf(p).shares(z.copies)
+		for _, n := range c.heap {
+			c.left.Heap += n
+		}
+	}
+	return c
+}
+
+func (c *profilesCutter) Left() Size { return c.left }
+
+func (c *profilesCutter) First() Size {
+	c.begin()
+	return c.size(c.at + 1)
+}
+
+func (c *profilesCutter) Next(room Size) (*ProfilesData, Size) {
+	if c.at == len(c.units) || room.Items <= 0 {
+		return profiles{}.New(0), Size{}
+	}
+	c.begin()
+	taken := c.size(c.at + 1)
+	if !taken.within(room) {
+		return profiles{}.New(0), Size{}
+	}
+	end := c.at + 1
+	for ; end < len(c.units) && (taken.Items < room.Items || c.units[end].items == 0); end++ {
+		more := Size{taken.Items + c.units[end].items, 0, taken.Heap + c.heapAt(end)}
+		if !more.within(room) {
+			break
+		}
+		mark, outer, open := c.transfer.mark(), c.outer, c.open
+		c.number(end)
+		if more.Bytes = c.bytes(); more.Bytes > room.Bytes {
+			c.transfer.back(mark)
+			c.outer, c.open = outer, open
+			break
+		}
+		taken = more
+	}
+	return c.build(end), taken
+}
+
+func (c *profilesCutter) Alone() *ProfilesData {
+	c.begin()
+	return c.build(c.at + 1)
+}
+
+func (c *profilesCutter) Rest() *ProfilesData {
+	rest := profiles{}.New(0)
+	switch c.at {
+	case len(c.units):
+	case 0:
+		c.end()
+		profiles{}.Move(c.data, rest)
+		c.units, c.left = nil, Size{}
+	default:
+		c.begin()
+		for i := c.at + 1; i < len(c.units); i++ {
+			c.number(i)
+		}
+		rest = c.build(len(c.units))
+	}
+	return rest
+}
+
+// begin numbers the first unit that is left, by itself.
+func (c *profilesCutter) begin() {
+	if c.first {
+		return
+	}
+	if c.transfer == nil {
+		c.transfer = newTransfer(c.data)
+	}
+	c.transfer.begin(nil, 0)
+	c.outer, c.open = outerSize{}, whole{-1, -1, -1, 0}
+	c.number(c.at)
+	c.first = true
+}
+
+// number adds a unit to the piece.
+func (c *profilesCutter) number(i int) {
+	u, h := c.units[i], header{c.data.names, c.transfer}
+	rp := c.data.pd.ResourceProfiles().At(u.resource)
+	if u.resource != c.open.resource {
+		c.outer.resource(h.resourceSize(rp))
+		c.open.scope = -1
+	}
+	if u.scope >= 0 {
+		sp := rp.ScopeProfiles().At(u.scope)
+		if u.scope != c.open.scope {
+			c.outer.scope(h.scopeSize(sp))
+		}
+		if u.profile >= 0 {
+			c.outer.profile(profileSize(sp.Profiles().At(u.profile), c.transfer))
+		}
+	}
+	c.open = u
+	c.first = false
+}
+
+// bytes is the size of the piece so far.
+func (c *profilesCutter) bytes() int { return c.outer.total() + asEntry(c.transfer.size) }
+
+func (c *profilesCutter) heapAt(i int) int {
+	if c.heap == nil {
+		return 0
+	}
+	return c.heap[i]
+}
+
+// size is that of the piece, which ends before that unit.
+func (c *profilesCutter) size(end int) Size {
+	s := Size{Bytes: c.bytes()}
+	for i := c.at; i < end; i++ {
+		s.Items += c.units[i].items
+		s.Heap += c.heapAt(i)
+	}
+	return s
+}
+
+// build moves the units before end out, which are numbered.
+func (c *profilesCutter) build(end int) *ProfilesData {
+	if c.at == 0 && end < len(c.units) {
+		// From here on the size of the rest is not known, but it has no more than this.
+		c.left.Bytes = c.data.worst(func(k table) int {
+			if c.data.filled[k] {
+				return c.transfer.lens[k]
+			}
+			return c.transfer.lens[k] - 1
+		})
+	}
+	piece := profiles{}.New(0)
+	piece.outer, piece.dict, piece.sized = c.outer.total(), c.transfer.size, true
+	c.transfer.build(piece.pd.Dictionary(), false)
+	var rp pprofile.ResourceProfiles
+	var sp pprofile.ScopeProfiles
+	open := whole{-1, -1, -1, 0}
+	for i := c.at; i < end; i++ {
+		u := c.units[i]
+		from := c.data.pd.ResourceProfiles().At(u.resource)
+		if u.resource != open.resource {
+			rp = piece.pd.ResourceProfiles().AppendEmpty()
+			take(from.Resource(), rp.Resource(), end == len(c.units) || c.units[end].resource != u.resource)
+			rp.SetSchemaUrl(from.SchemaUrl())
+			open.scope = -1
+		}
+		if u.scope >= 0 {
+			from := from.ScopeProfiles().At(u.scope)
+			if u.scope != open.scope {
+				sp = rp.ScopeProfiles().AppendEmpty()
+				take(from.Scope(), sp.Scope(), end == len(c.units) || c.units[end].resource != u.resource || c.units[end].scope != u.scope)
+				sp.SetSchemaUrl(from.SchemaUrl())
+			}
+			if u.profile >= 0 {
+				c.take(from.Profiles().At(u.profile), sp.Profiles().AppendEmpty())
+			}
+		}
+		open = u
+		c.left.Items -= u.items
+		c.left.Heap -= c.heapAt(i)
+	}
+	c.at, c.first = end, false
+	if c.at == len(c.units) {
+		c.end()
+		c.left = Size{}
+	}
+	return piece
+}
+
+// take moves a profile.
+func (c *profilesCutter) take(from, to pprofile.Profile) {
+	c.left.Bytes -= asEntry(new(pprofile.ProtoMarshaler).ProfileSize(from))
+	from.MoveTo(to)
+	c.transfer.profile(to)
+}
+
+// end lets go of what is only needed to cut.
+func (c *profilesCutter) end() {
+	if c.transfer != nil {
+		c.transfer.free()
+		c.transfer = nil
+	}
+}
