@@ -351,12 +351,12 @@ func (m *budgetModel) check(t *testing.T) {
 	waiting := 0
 	for _, a := range m.accounts {
 		if m.b.shared {
-			require.Equal(t, a.held(), Size{Items: a.account.held, Heap: a.account.heap})
+			require.Equal(t, a.held(), Size{Items: a.account.held, Heap: a.heap})
 		}
 		waiting += len(a.waiting)
 	}
 	used := Size{Items: m.b.capacity, Heap: m.b.heapCapacity}.minus(m.free())
-	require.Equal(t, used, Size{Items: m.b.used, Heap: m.b.heapUsed})
+	require.Equal(t, Size{Items: m.b.used, Heap: m.b.heapUsed}, used)
 	require.True(t, used.within(Size{Items: m.b.capacity, Heap: m.b.heapCapacity}))
 	require.Equal(t, waiting, m.b.waiting)
 	first := m.b.first.front

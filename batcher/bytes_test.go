@@ -38,7 +38,7 @@ func testByteLimit[T any](t *testing.T, kind batchertest.Kind[T]) {
 				set.WaitForResult = waits
 				r := newRig(t, kind, set, nil)
 				var results []<-chan error
-				for range 6000 / requests {
+				for range 3000 / requests {
 					results = append(results, r.goTry(t.Context(), requests))
 					synctest.Wait()
 				}

@@ -45,7 +45,7 @@ func (b *Batcher[T]) lose(c *caller[T], p *partition[T], l *lost[T], unused Size
 		}
 		c.lost.note(Size{l.Items, l.largest.Bytes, l.largest.Heap})
 	}
-	if give := l.Size.plus(unused); give.Items > 0 || give.Heap > 0 {
+	if give := l.plus(unused); give.Items > 0 || give.Heap > 0 {
 		b.woken = chainWaiters(b.woken, b.release(p, give))
 	}
 }

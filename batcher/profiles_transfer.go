@@ -118,7 +118,7 @@ func (t *transfer) number(k table, i int32) int32 {
 	if at := t.places[k][i]; at.round == t.round {
 		return at.index
 	}
-	size := 0
+	var size int
 	if k == stringTable {
 		size = len(t.text(i))
 	} else {

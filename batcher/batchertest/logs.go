@@ -2,6 +2,7 @@ package batchertest
 
 import (
 	"fmt"
+	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -13,7 +14,7 @@ import (
 func Logs() Kind[plog.Logs] {
 	return Kind[plog.Logs]{
 		batcher.Logs(), makeLogs, bareLogs, singleLogs,
-		new(plog.ProtoMarshaler).MarshalLogs, new(plog.JSONMarshaler).MarshalLogs,
+		new(plog.ProtoMarshaler).MarshalLogs, new(plog.JSONMarshaler).MarshalLogs, new(sync.Map),
 	}
 }
 

@@ -2,6 +2,7 @@ package batchertest
 
 import (
 	"fmt"
+	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -13,7 +14,7 @@ import (
 func Metrics() Kind[pmetric.Metrics] {
 	return Kind[pmetric.Metrics]{
 		batcher.Metrics(), makeMetrics, bareMetrics, singleMetrics,
-		new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.JSONMarshaler).MarshalMetrics,
+		new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.JSONMarshaler).MarshalMetrics, new(sync.Map),
 	}
 }
 

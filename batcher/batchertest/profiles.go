@@ -3,6 +3,7 @@ package batchertest
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -21,6 +22,7 @@ func Profiles() Kind[*batcher.ProfilesData] {
 		func(data *batcher.ProfilesData) ([]byte, error) {
 			return new(pprofile.JSONMarshaler).MarshalProfiles(copyOf(data))
 		},
+		new(sync.Map),
 	}
 }
 

@@ -3,6 +3,7 @@ package batchertest
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -14,7 +15,7 @@ import (
 func Traces() Kind[ptrace.Traces] {
 	return Kind[ptrace.Traces]{
 		batcher.Traces(), makeTraces, bareTraces, singleTraces,
-		new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.JSONMarshaler).MarshalTraces,
+		new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.JSONMarshaler).MarshalTraces, new(sync.Map),
 	}
 }
 
