@@ -351,7 +351,7 @@ func (m *budgetModel) check(t *testing.T) {
 	waiting := 0
 	for _, a := range m.accounts {
 		if m.b.shared {
-			require.Equal(t, a.held(), Size{Items: a.account.held, Heap: a.heap})
+			require.Equal(t, Size{Items: a.account.held, Heap: a.heap}, a.held())
 		}
 		waiting += len(a.waiting)
 	}
