@@ -449,7 +449,7 @@ func TestRequestLargerThanTheQueueIsPermanentWhereNobodyWaits(t *testing.T) {
 		err := r.try(context.Background(), 101)
 		require.ErrorIs(t, err, batcher.ErrTooLarge)
 		require.True(t, consumererror.IsPermanent(err))
-		require.Equal(t, codes.Internal, grpcCode(err))
+		require.Equal(t, codes.InvalidArgument, grpcCode(err))
 		require.ErrorContains(t, err, "request too large: 101 items exceed queue_size (100) and block_on_overflow is off")
 		r.next = 0
 		r.send(100)

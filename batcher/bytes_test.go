@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
@@ -129,6 +131,7 @@ func testTooLargeItem[T any](t *testing.T, kind batchertest.Kind[T]) {
 				}
 				require.ErrorIs(t, err, batcher.ErrItemTooLarge)
 				require.True(t, consumererror.IsPermanent(err))
+				require.Equal(t, codes.InvalidArgument, status.Code(err))
 				require.EqualError(t, err, fmt.Sprintf(
 					"Permanent error: items too large: %d of %d items exceed send_batch_max_bytes (%d) each, the largest takes %d bytes", in, n, limit, worst))
 				require.Equal(t, [2]int{in, worst}, reported[len(reported)-1])

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // What Consume refuses a request with. Except for ErrTooLarge, which carries the
@@ -109,6 +111,19 @@ func failedCause(ctx context.Context, err error) FailedCause {
 
 func isPermanent(err error) bool { return consumererror.IsPermanent(err) }
 
+// unacceptable is an error for which the sender is to blame. A receiver that finds no status
+// in a permanent error answers that it has a fault itself (Internal, 500).
+type unacceptable struct{ err error }
+
+func (u unacceptable) Error() string { return u.err.Error() }
+
+func (u unacceptable) Unwrap() error { return u.err }
+
+// GRPCStatus makes it InvalidArgument over gRPC, and so 400 over HTTP.
+func (u unacceptable) GRPCStatus() *status.Status {
+	return status.New(codes.InvalidArgument, u.err.Error())
+}
+
 // refusal is what was refused of a request, and why.
 type refusal[T any] struct {
 	cause RefusedCause
@@ -147,7 +162,7 @@ func tooLarge[T any](size Size, b *budget) *refusal[T] {
 		err = fmt.Errorf("%w: %d items take about %d bytes, which exceed memory_limit (%d), and block_on_overflow is off",
 			ErrTooLarge, size.Items, size.Heap, b.heapCapacity)
 	}
-	return &refusal[T]{cause: RefusedTooLarge, err: consumererror.NewPermanent(err)}
+	return &refusal[T]{cause: RefusedTooLarge, err: consumererror.NewPermanent(unacceptable{err})}
 }
 
 // Undelivered is the error of a Shutdown that could not deliver every item it had

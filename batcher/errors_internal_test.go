@@ -60,10 +60,13 @@ func TestRefusalsAndTheirMarks(t *testing.T) {
 		require.Equal(t, c.permanent, consumererror.IsPermanent(c.refusal.err))
 		require.ErrorIs(t, c.refusal.err, c.is)
 		require.EqualError(t, c.refusal.err, c.text)
-		// An OTLP receiver sends an error without a gRPC status as UNAVAILABLE, or as
-		// INTERNAL if it is permanent.
-		_, has := status.FromError(c.refusal.err)
-		require.False(t, has)
+		// An OTLP receiver sends an error without a gRPC status as UNAVAILABLE, or as INTERNAL
+		// if it is permanent. What is permanent here is the sender's fault.
+		s, has := status.FromError(c.refusal.err)
+		require.Equal(t, c.permanent, has)
+		if has {
+			require.Equal(t, codes.InvalidArgument, s.Code())
+		}
 	}
 }
 

@@ -58,5 +58,5 @@ func (b *Batcher[T]) lostError(l *lost[T], items int) error {
 		err = fmt.Errorf("%w: %d of %d items exceed memory_limit (%d) each, the largest takes about %d bytes of memory",
 			ErrItemTooLarge, l.Items, items, b.set.MemoryLimit, l.largest.Heap)
 	}
-	return consumererror.NewPermanent(err)
+	return consumererror.NewPermanent(unacceptable{err})
 }

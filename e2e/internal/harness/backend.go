@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -18,6 +20,8 @@ import (
 // it is told otherwise.
 type Backend struct {
 	ledgers map[Signal]*Ledger
+	limits  []grpc.ServerOption // what its gRPC server takes; empty: as grpc-go has it
+	meter   messageMeter
 	server  server
 
 	mu   sync.Mutex // guards gate
@@ -27,14 +31,31 @@ type Backend struct {
 // gate is what the backend does with a batch.
 type gate struct {
 	opened chan struct{}            // not nil: wait until it is closed, then ask again
+	stalls bool                     // whether nothing is read until then either
 	holds  func(Batch) bool         // which batches wait for opened; nil: all
 	judge  func(ids []uint64) error // not nil: answer what it says
 }
 
-// NewBackend starts a backend, which ends with the test.
+// NewBackend starts a backend, which ends with the test. It takes batches of any size.
 func NewBackend(tb testing.TB) *Backend {
 	tb.Helper()
-	b := &Backend{ledgers: make(map[Signal]*Ledger)}
+	return newBackend(tb, grpc.MaxRecvMsgSize(math.MaxInt32))
+}
+
+// MessageLimit is the size of the largest message in bytes that a gRPC server written in Go
+// takes unless it is told otherwise.
+const MessageLimit = 4 << 20
+
+// NewLimitedBackend is NewBackend with a gRPC server as grpc-go makes it, which refuses
+// messages above MessageLimit by itself.
+func NewLimitedBackend(tb testing.TB) *Backend {
+	tb.Helper()
+	return newBackend(tb)
+}
+
+func newBackend(tb testing.TB, limits ...grpc.ServerOption) *Backend {
+	tb.Helper()
+	b := &Backend{ledgers: make(map[Signal]*Ledger), limits: limits}
 	for _, s := range Signals() {
 		b.ledgers[s] = newLedger()
 	}
@@ -46,6 +67,10 @@ func NewBackend(tb testing.TB) *Backend {
 // Ledger returns what has arrived of a signal.
 func (b *Backend) Ledger(s Signal) *Ledger { return b.ledgers[s] }
 
+// TooLarge returns how many messages the gRPC server has refused with RESOURCE_EXHAUSTED
+// before they were decoded. No ledger knows of them.
+func (b *Backend) TooLarge() int { return int(b.meter.tooLarge.Load()) }
+
 // Hold makes every batch that arrives from now on wait for Accept, Refuse or Judge.
 func (b *Backend) Hold() { b.set(gate{opened: make(chan struct{})}) }
 
@@ -54,6 +79,10 @@ func (b *Backend) Hold() { b.set(gate{opened: make(chan struct{})}) }
 func (b *Backend) HoldIf(which func(Batch) bool) {
 	b.set(gate{opened: make(chan struct{}), holds: which})
 }
+
+// Stall is Hold for a backend that reads nothing more of what comes over gRPC either, as if its
+// process were stopped: what does not fit into the network's buffers stays where it is.
+func (b *Backend) Stall() { b.set(gate{opened: make(chan struct{}), stalls: true}) }
 
 // Accept takes every batch that waits or arrives.
 func (b *Backend) Accept() { b.set(gate{}) }
@@ -102,7 +131,7 @@ func (b *Backend) pass(ctx context.Context, batch Batch) error {
 
 // receive handles one export call to a server in one of its lives.
 func receive[T any](ctx context.Context, b *Backend, life int, s *signal[T], data T) error {
-	batch := Batch{Life: life, Arrived: time.Now(), Header: headerOf(ctx)}
+	batch := Batch{Life: life, Arrived: time.Now(), Header: headerOf(ctx), Bytes: messageSize(ctx)}
 	l := b.ledgers[s]
 	l.began()
 	var altered []string

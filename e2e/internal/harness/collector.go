@@ -47,6 +47,12 @@ type Config struct {
 	// ReportStatus adds the health_check extension, which shows the status of every
 	// component; see Collector.Health.
 	ReportStatus bool
+	// Profile adds the pprof extension, and leaves the garbage collector at its defaults
+	// whatever the test's environment says; see Collector.LiveHeap.
+	Profile bool
+	// MaxRequestMiB is the largest request that the receiver takes over gRPC; 0: its default,
+	// which is 4.
+	MaxRequestMiB int
 	// Headers are what the exporters send besides, as the headers of the headers_setter
 	// extension: a list of maps. Empty: nothing.
 	Headers string
@@ -64,6 +70,7 @@ receivers:
       grpc:
         endpoint: ` + loopback + `:${env:OTLP_GRPC_PORT}
         include_metadata: true
+        max_recv_msg_size_mib: {{.MaxRequestMiB}}
       http:
         endpoint: ` + loopback + `:${env:OTLP_HTTP_PORT}
         include_metadata: true
@@ -94,8 +101,11 @@ extensions:
     http: {endpoint: "` + loopback + `:${env:HEALTH_PORT}"}
     component_health: {include_permanent_errors: true, include_recoverable_errors: true, recovery_duration: 0s}
 {{- end}}
+{{- if .Profile}}
+  pprof: {endpoint: "` + loopback + `:${env:PPROF_PORT}"}
+{{- end}}
 service:
-  extensions: [{{if .Headers}}headers_setter, {{end}}{{if .ReportStatus}}health_check{{end}}]
+  extensions: [{{if .Headers}}headers_setter, {{end}}{{if .ReportStatus}}health_check, {{end}}{{if .Profile}}pprof{{end}}]
   pipelines:
     traces: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
     logs: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
@@ -143,7 +153,11 @@ func Start(tb testing.TB, cfg Config) *Collector {
 	if cfg.ReportStatus {
 		gates = append(slices.Clip(gates), statusGate)
 	}
-	return start(tb, writeConfig(tb, cfg.yaml(tb)), nil, gates)
+	var environment []string
+	if cfg.Profile {
+		environment = []string{"GOGC=", "GOMEMLIMIT="} // as if they were not set
+	}
+	return start(tb, writeConfig(tb, cfg.yaml(tb)), environment, gates)
 }
 
 // StartYAML is StartFile for a configuration that is not in a file.
@@ -318,12 +332,12 @@ func writeConfig(tb testing.TB, yaml string) (path string) {
 // loopback is where everything listens.
 const loopback = "127.0.0.1"
 
-type ports struct{ grpc, http, metrics, health int }
+type ports struct{ grpc, http, metrics, health, pprof int }
 
 // freePorts finds ports that nobody listens on.
 func freePorts(tb testing.TB) ports {
 	tb.Helper()
-	var found [4]int
+	var found [5]int
 	for i := range found {
 		var lc net.ListenConfig
 		l, err := lc.Listen(tb.Context(), "tcp", loopback+":0")
@@ -339,7 +353,7 @@ func freePorts(tb testing.TB) ports {
 			tb.Fatalf("find a free port: %v", err)
 		}
 	}
-	return ports{grpc: found[0], http: found[1], metrics: found[2], health: found[3]}
+	return ports{grpc: found[0], http: found[1], metrics: found[2], health: found[3], pprof: found[4]}
 }
 
 func (p ports) address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
@@ -350,6 +364,7 @@ func (p ports) environment() []string {
 		fmt.Sprintf("OTLP_HTTP_PORT=%d", p.http),
 		fmt.Sprintf("METRICS_PORT=%d", p.metrics),
 		fmt.Sprintf("HEALTH_PORT=%d", p.health),
+		fmt.Sprintf("PPROF_PORT=%d", p.pprof),
 	}
 }
 

@@ -2,9 +2,64 @@ package harness
 
 import (
 	"fmt"
+	"math"
+	"strings"
+	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 )
+
+// Bulky is where the identities of bulky items begin. They have a text besides, of 10 bytes to
+// 1 MiB, about as many between 10 and 100 bytes as between 100 kB and 1 MB. The smallest have
+// nothing else but their identity.
+const Bulky uint64 = 1 << 40
+
+// Giant is the identity of an item with a text of 5 MiB. Those around it are bulky.
+const Giant uint64 = 1 << 41
+
+const (
+	leastBulk = 10
+	mostBulk  = 1 << 20
+	giantBulk = 5 << 20
+	slimBulk  = 200 // an item with less is slim
+)
+
+// bulk returns the length of the text of an item; 0: it has none.
+func bulk(id uint64) int {
+	switch {
+	case id < Bulky:
+		return 0
+	case id == Giant:
+		return giantBulk
+	}
+	part := float64(mix(^id)>>11) / (1 << 53) // 0 <= part < 1
+	return int(leastBulk * math.Pow(float64(mostBulk)/leastBulk, part))
+}
+
+// text returns the text of an item that is bulky.
+func text(id uint64) string {
+	n, from := bulk(id), 0
+	if n < giantBulk {
+		from = int(mix(id) % (giantBulk - mostBulk))
+	}
+	return letters()[from : from+n]
+}
+
+// slim tells if an item has nothing but its identity and its text.
+func slim(id uint64) bool { return id >= Bulky && bulk(id) < slimBulk }
+
+// letters is what texts are cut from.
+var letters = sync.OnceValue(func() string {
+	var b strings.Builder
+	b.Grow(giantBulk)
+	for i := range uint64(giantBulk) {
+		b.WriteByte(' ' + byte(mix(i)%95))
+	}
+	return b.String()
+})
+
+// textKey is the attribute with the text, where it is in one.
+const textKey = "e2e.text"
 
 // How many neighbours share a resource, a scope, a metric. They are primes, so that
 // the borders fall at every phase to each other and to the borders of requests.

@@ -1,10 +1,12 @@
 package harness
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +18,9 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
 
@@ -31,13 +35,30 @@ func TestItemFollowsFromItsIdentity(t *testing.T) {
 
 func testItemFollowsFromItsIdentity[T any](t *testing.T, s *signal[T]) {
 	t.Helper()
-	for _, r := range []Range{{0, 2000}, {89 * 13 * 7, 1}, {1_000_000, 500}} {
+	for _, r := range []Range{{0, 2000}, {89 * 13 * 7, 1}, {1_000_000, 500}, {Bulky, 100}, {Giant - 1, 3}} {
 		ids, altered := s.inspect(s.generate(r))
 		assert.Empty(t, altered)
 		require.Len(t, ids, r.Items)
 		for i, id := range ids {
 			require.Equal(t, r.First+uint64(i), id)
 		}
+	}
+}
+
+func TestBulkyItemsAreOfAllSizes(t *testing.T) {
+	for _, s := range Signals() {
+		size := func(id uint64) int { return len(must(s.request(Range{First: id, Items: 1}).body())) }
+		of := make(map[int]int) // items with a text of so many digits of bytes
+		for id := Bulky; id < Bulky+1000; id++ {
+			of[len(strconv.Itoa(bulk(id)))]++
+			require.Greater(t, size(id), bulk(id))
+			require.Less(t, size(id), bulk(id)+2048)
+		}
+		for digits := 2; digits <= 6; digits++ {
+			assert.Greater(t, of[digits], 150, "%d digits", digits)
+		}
+		assert.Greater(t, size(Giant), MessageLimit)
+		assert.Less(t, size(Bulky-1), 2048)
 	}
 }
 
@@ -257,6 +278,81 @@ func TestRetryableIsWhatOTLPSays(t *testing.T) {
 	assert.True(t, Retryable(errors.New("connection refused")))
 }
 
+// A message of exactly the limit is taken, one byte more is not.
+func TestLimitedBackendTakesMessagesUpToTheLimit(t *testing.T) {
+	for _, tt := range []struct {
+		bytes int
+		code  codes.Code
+	}{{MessageLimit, codes.OK}, {MessageLimit + 1, codes.ResourceExhausted}} {
+		backend := NewLimitedBackend(t)
+		cc, err := grpc.NewClient(backend.GRPCAddress(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		require.NoError(t, err)
+		data := generateLogs(Range{Items: 1})
+		body := data.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Body()
+		for missing := MessageLimit - 100; missing != 0; missing = tt.bytes - len(logs.encode(data)) {
+			body.SetStr(strings.Repeat("x", len(body.Str())+missing))
+		}
+		_, err = logs.export(t.Context(), cc, data)
+		assert.Equal(t, tt.code, status.Code(err), "%v", err)
+		require.NoError(t, cc.Close())
+		if tt.code == codes.OK {
+			assert.Zero(t, backend.TooLarge())
+			assert.Equal(t, tt.bytes, backend.Ledger(Logs).LargestMessage())
+			continue
+		}
+		assert.Equal(t, 1, backend.TooLarge())
+		assert.Empty(t, backend.Ledger(Logs).Refused(), "it was not decoded")
+	}
+}
+
+// What a backend answers is not what its server refuses.
+func TestTooLargeCountsNoAnswersOfTheBackend(t *testing.T) {
+	backend := NewLimitedBackend(t)
+	backend.Refuse(Throttled(codes.ResourceExhausted, time.Second))
+	for _, client := range clientsOf(t, backend, nil) {
+		require.Error(t, client.Send(t.Context(), Logs, Range{Items: 10}))
+	}
+	assert.Zero(t, backend.TooLarge())
+	refused := backend.Ledger(Logs).Refused()
+	require.Len(t, refused, 2)
+	assert.Positive(t, refused[0].Bytes)
+	assert.Equal(t, refused[0].Bytes, refused[1].Bytes, "over both protocols")
+}
+
+func TestStalledBackendReadsNothing(t *testing.T) {
+	backend := NewBackend(t)
+	client := NewGRPCClient(t, backend.GRPCAddress(), nil)
+	require.NoError(t, client.Send(t.Context(), Logs, Range{Items: 1}))
+	for _, goOn := range []func(){backend.Accept, func() { backend.Kill(t) }} {
+		backend.Stall()
+		answer := make(chan error, 1)
+		go func() { answer <- client.Send(t.Context(), Logs, Range{First: Giant, Items: 1}) }()
+		other := NewGRPCClient(t, backend.GRPCAddress(), nil) // who connects is not answered either
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		require.Error(t, other.Send(ctx, Logs, Range{First: 1, Items: 1}))
+		cancel()
+		assert.Zero(t, backend.Ledger(Logs).Waiting())
+		goOn()
+		if err := <-answer; err != nil {
+			assert.True(t, Retryable(err), "%v", err)
+		}
+	}
+}
+
+func TestHeapInUseIsReadFromAProfile(t *testing.T) {
+	bytes, err := heapInUse("heap profile: 1: 2 [3: 4] @ heap/1048576\n\n# runtime.MemStats\n# Alloc = 1\n# HeapAlloc = 2345\n# HeapSys = 9\n")
+	require.NoError(t, err)
+	assert.Equal(t, 2345, bytes)
+	_, err = heapInUse("heap profile: 1: 2 [3: 4] @ heap/1048576\n")
+	require.EqualError(t, err, `no "# HeapAlloc =" in the heap profile`)
+}
+
+func TestDecodedHeapIsMoreThanTheTextsAndNotMuchMore(t *testing.T) {
+	for _, s := range Signals() {
+		assert.InEpsilon(t, giantBulk, s.DecodedHeap(Range{First: Giant, Items: 1}), 0.02, s.Name())
+	}
+}
+
 // What waits when the backend dies is not taken, and nobody is answered until it is
 // back, at the same place.
 func TestKilledBackendAnswersNobodyUntilItIsRestarted(t *testing.T) {
@@ -325,6 +421,10 @@ otelcol_processor_boundedbatch_dropped_items{cause="shutdown",signal="traces"} 0
 otelcol_processor_boundedbatch_held_items{signal="traces",state="pending"} 14
 # TYPE otelcol_processor_boundedbatch_capacity_items gauge
 otelcol_processor_boundedbatch_capacity_items{signal="traces"} 12
+# TYPE otelcol_processor_boundedbatch_held_bytes gauge
+otelcol_processor_boundedbatch_held_bytes{signal="traces"} 301
+# TYPE otelcol_processor_boundedbatch_capacity_bytes gauge
+otelcol_processor_boundedbatch_capacity_bytes{signal="traces"} 300
 # TYPE otelcol_processor_boundedbatch_batch_items histogram
 otelcol_processor_boundedbatch_batch_items_bucket{signal="traces",le="+Inf"} 4
 otelcol_processor_boundedbatch_batch_items_sum{signal="traces"} 15
@@ -338,7 +438,8 @@ otelcol_processor_boundedbatch_batch_items_count{signal="traces"} 4
 	assert.EqualValues(t, Absent, s.Sum(Traces, "failed_items", "cause", "boredom"))
 	assert.EqualValues(t, Absent, s.Sum(Metrics, "accepted_items"))
 	require.EqualError(t, s.Bounds(Traces), "traces: accepted 30 != delivered 10 + failed 5 + dropped 0 + held 14\n"+
-		"traces: held 14 exceeds the capacity of 12")
+		"traces: held 14 exceeds the capacity of 12\n"+
+		"traces: held 301 bytes exceed the capacity of 300")
 	assert.EqualError(t, s.Bounds(Metrics), "metrics: counters are absent")
 }
 

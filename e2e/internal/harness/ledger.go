@@ -17,6 +17,9 @@ type Batch struct {
 	// Header is what the collector sent with them, keys in lower case, without the headers
 	// that OTLP itself needs.
 	Header Header
+	// Bytes is the size of the message, without what gRPC or HTTP puts around it; 0 from a
+	// collector in the test's own process.
+	Bytes int
 	// Err is what the backend answered; nil: it has taken the items.
 	Err error
 	// Life is how often the backend had been killed before.
@@ -97,6 +100,14 @@ func (l *Ledger) Largest() (items int) {
 		items = max(items, len(b.IDs))
 	}
 	return items
+}
+
+// LargestMessage returns the number of bytes in the largest batch, delivered or not.
+func (l *Ledger) LargestMessage() (size int) {
+	for _, b := range l.choose(func(Batch) bool { return true }) {
+		size = max(size, b.Bytes)
+	}
+	return size
 }
 
 // Waiting returns how many calls are under way: those that the backend holds.

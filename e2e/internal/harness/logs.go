@@ -55,6 +55,11 @@ func generateLogs(ids Range) plog.Logs {
 
 func fillLogRecord(id uint64, r plog.LogRecord) {
 	h := mix(id)
+	if slim(id) {
+		putIdentity(id, r.Attributes())
+		r.Body().SetStr(text(id))
+		return
+	}
 	r.SetTimestamp(timestamp(id))
 	r.SetObservedTimestamp(timestamp(id + h%1000))
 	r.SetSeverityNumber(plog.SeverityNumber(h % 25))
@@ -67,6 +72,14 @@ func fillLogRecord(id uint64, r plog.LogRecord) {
 		r.SetTraceID(traceID(id))
 		r.SetSpanID(spanID(id))
 		r.SetEventName("event")
+	}
+	if id >= Bulky {
+		if h%5 == 0 {
+			r.Attributes().PutStr(textKey, text(id))
+		} else {
+			r.Body().SetStr(text(id))
+		}
+		return
 	}
 	switch h % 4 {
 	case 0:

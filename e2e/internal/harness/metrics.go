@@ -144,6 +144,13 @@ func addDataPoint(id uint64, m pmetric.Metric) {
 		dp.SetFlags(flags)
 		p = dp
 	}
+	if id >= Bulky {
+		p.Attributes().PutStr(textKey, text(id))
+	}
+	if slim(id) {
+		putIdentity(id, p.Attributes())
+		return
+	}
 	p.SetStartTimestamp(timestamp(id))
 	p.SetTimestamp(timestamp(id + h%1000))
 	putIdentity(id, p.Attributes())

@@ -90,7 +90,7 @@ func has(m *dto.Metric, want map[string]string) bool {
 }
 
 // Bounds returns an error unless accepted = delivered + failed + dropped + held and
-// held <= capacity for the signal.
+// held <= capacity for the signal, in items and, with a limit in bytes, in bytes.
 func (s Scrape) Bounds(signal Signal) error {
 	accepted, delivered := s.Sum(signal, "accepted_items"), s.Sum(signal, "delivered_items")
 	failed, dropped := s.Sum(signal, "failed_items"), s.Sum(signal, "dropped_items")
@@ -105,6 +105,9 @@ func (s Scrape) Bounds(signal Signal) error {
 	}
 	if held > capacity {
 		errs = append(errs, fmt.Errorf("%s: held %d exceeds the capacity of %d", signal.Name(), held, capacity))
+	}
+	if held, capacity := s.Sum(signal, "held_bytes"), s.Sum(signal, "capacity_bytes"); held > capacity {
+		errs = append(errs, fmt.Errorf("%s: held %d bytes exceed the capacity of %d", signal.Name(), held, capacity))
 	}
 	return errors.Join(errs...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -56,11 +55,12 @@ func (b *Backend) Restart(tb testing.TB) {
 func (b *Backend) serve(tb testing.TB) {
 	tb.Helper()
 	s := &b.server
-	overGRPC, overHTTP := listen(tb, s.grpcAddress), listen(tb, s.httpAddress)
+	overGRPC := &stalling{Listener: listen(tb, s.grpcAddress), ending: newEnding(), backend: b}
+	overHTTP := listen(tb, s.httpAddress)
 	s.grpcAddress, s.httpAddress = overGRPC.Addr().String(), overHTTP.Addr().String()
 
-	// How large a batch is, is the collector's business.
-	grpcServer := grpc.NewServer(grpc.MaxRecvMsgSize(math.MaxInt32), grpc.WaitForHandlers(true))
+	grpcServer := grpc.NewServer(append(b.limits[:len(b.limits):len(b.limits)],
+		grpc.WaitForHandlers(true), grpc.StatsHandler(&b.meter))...)
 	ptraceotlp.RegisterGRPCServer(grpcServer, &tracesServer{backend: b, life: s.life})
 	plogotlp.RegisterGRPCServer(grpcServer, &logsServer{backend: b, life: s.life})
 	pmetricotlp.RegisterGRPCServer(grpcServer, &metricsServer{backend: b, life: s.life})
@@ -168,7 +168,8 @@ func handle[T any](mux *http.ServeMux, b *Backend, life int, calls *sync.RWMutex
 			err = status.Error(codes.InvalidArgument, err.Error())
 		} else {
 			// As metadata, so that the rest need not know the protocol.
-			err = receive(metadata.NewIncomingContext(r.Context(), metadata.MD(r.Header)), b, life, s, data)
+			ctx := withMessage(r.Context(), &message{bytes: len(body)})
+			err = receive(metadata.NewIncomingContext(ctx, metadata.MD(r.Header)), b, life, s, data)
 		}
 		w.Header().Set("Content-Type", contentType)
 		if err != nil { // otherwise the answer is an empty message, of no bytes

@@ -35,6 +35,9 @@ func OfTwoResources(first uint64, items int) Range {
 type Signal interface {
 	// Name is what the collector's pipelines and metrics call the signal.
 	Name() string
+	// DecodedHeap returns how many bytes of heap such a request takes when it is decoded, as
+	// measured in this process.
+	DecodedHeap(ids Range) int
 	// request makes the OTLP request with the items in ids.
 	request(ids Range) request
 }
@@ -142,7 +145,15 @@ func (s *signal[T]) inspect(data T) (ids []uint64, altered []string) {
 
 func (s *signal[T]) encode(data T) []byte { return must(s.marshal(data)) }
 
-func (s *signal[T]) print(data T) []byte { return must(s.text(data)) }
+// print is for people, who do not want to see all of what is very large.
+func (s *signal[T]) print(data T) []byte {
+	const enough = 4096
+	text := must(s.text(data))
+	if len(text) > enough {
+		return fmt.Appendf(text[:enough:enough], "... (%d bytes)", len(text))
+	}
+	return text
+}
 
 // must is for encoding what pdata itself has made, which cannot fail.
 func must(encoded []byte, err error) []byte {

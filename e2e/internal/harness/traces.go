@@ -56,6 +56,11 @@ func generateTraces(ids Range) ptrace.Traces {
 
 func fillSpan(id uint64, s ptrace.Span) {
 	h := mix(id)
+	if slim(id) {
+		s.SetSpanID(spanID(id))
+		s.SetName(text(id))
+		return
+	}
 	s.SetTraceID(traceID(id))
 	s.SetSpanID(spanID(id))
 	s.SetParentSpanID(spanID(h))
@@ -77,6 +82,13 @@ func fillSpan(id uint64, s ptrace.Span) {
 		event.SetTimestamp(timestamp(id + 1))
 		event.SetDroppedAttributesCount(uint32(h % 11))
 		fillAttributes(id+1, event.Attributes())
+	}
+	if id >= Bulky {
+		carrier := s.Attributes()
+		if h%4 == 0 {
+			carrier = s.Events().At(0).Attributes()
+		}
+		carrier.PutStr(textKey, text(id))
 	}
 	if h%8 == 0 {
 		link := s.Links().AppendEmpty()
