@@ -101,7 +101,7 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) internal/tools/fuzz.sh
 
 # Limits are ratios to batch, measured in the same process: they hold on any machine that is not too busy.
-bench-gate: ## fail where CPU, allocations or splitting are worse than promised (module bench/)
+bench-gate: ## fail where CPU, allocations, splitting or limits in bytes are worse than promised (module bench/)
 	$(GO) test -C bench -count=1 -v -timeout 20m $(TESTFLAGS) . -margin $(MARGIN)
 
 bench-results: ## the gate, every round of it written to bench/results/
@@ -112,7 +112,7 @@ bench-compare: ## what a request costs at BASE (HEAD) and in the working tree, a
 	bench/compare.sh $(or $(BASE),HEAD)
 
 bench: ## all comparisons with other batchers as Go benchmarks
-	@echo "about 7 minutes"
+	@echo "about 12 minutes"
 	$(GO) test -C bench -run '^$$' -bench . -benchmem -timeout 30m $(TESTFLAGS) ./...
 
 e2e: $(COLLECTOR) ## a real collector between real OTLP clients and a real backend (module e2e/)

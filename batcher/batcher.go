@@ -414,25 +414,25 @@ func (b *Batcher[T]) add(c *caller[T], bt *batch[T], data T, size Size) {
 // put makes data, which has that size, a part of bt, and leaves the batcher's counts to its
 // caller. Requires b.mu held.
 func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, size Size) {
-	bt.items += size.Items
-	if b.weighs() {
-		bt.bytes += size.Bytes
-		bt.heap += size.Heap
-	}
 	link := 0
 	if c.span.IsSampled() {
 		link = bt.link(c.span)
 	}
-	if !b.set.WaitForResult {
+	if b.set.WaitForResult {
+		b.signal.Ref(data) // the caller may leave before the batch does
+		c.waits.share(bt, share[T]{data: data, Size: size, link: link})
+	} else {
 		if n := b.signal.Resources(data); n > 1 {
 			from := b.signal.Resources(bt.data)
 			bt.wide = append(bt.wide, extent{from, from + n})
 		}
 		b.signal.Move(data, bt.data)
-		return
 	}
-	b.signal.Ref(data) // the caller may leave before the batch does
-	c.waits.share(bt, share[T]{data: data, Size: size, link: link})
+	bt.items += size.Items
+	if b.weighs() {
+		bt.bytes += size.Bytes
+		bt.heap += size.Heap
+	}
 }
 
 // open makes sure that p has an open batch. Requires b.mu held.

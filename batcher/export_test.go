@@ -42,6 +42,9 @@ var (
 	PartitionContext  = partitionContext
 )
 
+// RaceEnabled tells whether the race detector is on.
+const RaceEnabled = raceEnabled
+
 // Measured returns the sizes of everything in data, and what they add up to.
 func Measured[T any](s Signal[T], data T, bytes, heap bool) (*Sizes, Size) {
 	z := new(Sizes)

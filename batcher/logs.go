@@ -96,10 +96,8 @@ func (logs) Measure(ld plog.Logs, z *Sizes) {
 		for j := range r.ScopeLogs().Len() {
 			s := r.ScopeLogs().At(j)
 			z.open(measureFrame(z, s, s.LogRecords(), aside.items, enc.ScopeLogsSize, scopeLogsFootprint))
-			for k := range s.LogRecords().Len() {
-				item := s.LogRecords().At(k)
-				z.item(sized(z.bytes, item, enc.LogRecordSize), sized(z.heap, item, logRecordFootprint))
-			}
+			items := s.LogRecords()
+			z.list(items.Len(), func(k int) int { return enc.LogRecordSize(items.At(k)) }, func(k int) int { return logRecordFootprint(items.At(k)) })
 			z.close()
 		}
 		z.close()

@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
@@ -74,22 +75,16 @@ func (s metrics) Copy(md pmetric.Metrics, from, to int) pmetric.Metrics {
 
 func (metrics) Heap(md pmetric.Metrics) int { return metricsFootprint(md) }
 
-// metricsAside are slices in which the children of an element are put aside while it is
-// measured without them.
+// metricsAside are where the children of an element are put aside while it is measured without
+// them, and the metadata of a metric while that is measured by itself.
 type metricsAside struct {
-	scopes        pmetric.ScopeMetricsSlice
-	metrics       pmetric.MetricSlice
-	numbers       pmetric.NumberDataPointSlice
-	histograms    pmetric.HistogramDataPointSlice
-	expHistograms pmetric.ExponentialHistogramDataPointSlice
-	summaries     pmetric.SummaryDataPointSlice
+	scopes  pmetric.ScopeMetricsSlice
+	metrics pmetric.MetricSlice
+	metric  pmetric.Metric
 }
 
 var metricsAsides = sync.Pool{New: func() any {
-	return &metricsAside{
-		pmetric.NewScopeMetricsSlice(), pmetric.NewMetricSlice(), pmetric.NewNumberDataPointSlice(), pmetric.NewHistogramDataPointSlice(),
-		pmetric.NewExponentialHistogramDataPointSlice(), pmetric.NewSummaryDataPointSlice(),
-	}
+	return &metricsAside{pmetric.NewScopeMetricsSlice(), pmetric.NewMetricSlice(), pmetric.NewMetric()}
 }}
 
 func (metrics) Measure(md pmetric.Metrics, z *Sizes) {
@@ -103,6 +98,7 @@ func (metrics) Measure(md pmetric.Metrics, z *Sizes) {
 		for j := range r.ScopeMetrics().Len() {
 			s := r.ScopeMetrics().At(j)
 			z.open(measureFrame(z, s, s.Metrics(), aside.metrics, enc.ScopeMetricsSize, scopeMetricsFootprint))
+			z.elements = slices.Grow(z.elements, s.Metrics().Len())
 			for k := range s.Metrics().Len() {
 				measureMetric(z, s.Metrics().At(k), aside)
 			}
@@ -117,31 +113,64 @@ func measureMetric(z *Sizes, m pmetric.Metric, aside *metricsAside) {
 	var enc pmetric.ProtoMarshaler
 	switch m.Type() {
 	case pmetric.MetricTypeGauge:
-		f, copied := measureFrame(z, m, m.Gauge().DataPoints(), aside.numbers, enc.MetricSize, metricFootprint)
-		f.inner = 0
-		measureItems(z, f, copied, m.Gauge().DataPoints(), enc.NumberDataPointSize, numberPointFootprint)
+		points := m.Gauge().DataPoints()
+		z.open(metricFrame(z, m, 0, points.Len(), aside))
+		z.list(points.Len(), func(i int) int { return enc.NumberDataPointSize(points.At(i)) }, func(i int) int { return numberPointFootprint(points.At(i)) })
 	case pmetric.MetricTypeSum:
-		f, copied := measureFrame(z, m, m.Sum().DataPoints(), aside.numbers, enc.MetricSize, metricFootprint)
-		if f.inner = temporalitySize(m.Sum().AggregationTemporality()); m.Sum().IsMonotonic() {
-			f.inner += 2
+		inner := temporalitySize(m.Sum().AggregationTemporality())
+		if m.Sum().IsMonotonic() {
+			inner += 2
 		}
-		measureItems(z, f, copied, m.Sum().DataPoints(), enc.NumberDataPointSize, numberPointFootprint)
+		points := m.Sum().DataPoints()
+		z.open(metricFrame(z, m, inner, points.Len(), aside))
+		z.list(points.Len(), func(i int) int { return enc.NumberDataPointSize(points.At(i)) }, func(i int) int { return numberPointFootprint(points.At(i)) })
 	case pmetric.MetricTypeHistogram:
-		f, copied := measureFrame(z, m, m.Histogram().DataPoints(), aside.histograms, enc.MetricSize, metricFootprint)
-		f.inner = temporalitySize(m.Histogram().AggregationTemporality())
-		measureItems(z, f, copied, m.Histogram().DataPoints(), enc.HistogramDataPointSize, histogramPointFootprint)
+		points := m.Histogram().DataPoints()
+		z.open(metricFrame(z, m, temporalitySize(m.Histogram().AggregationTemporality()), points.Len(), aside))
+		z.list(points.Len(), func(i int) int { return enc.HistogramDataPointSize(points.At(i)) }, func(i int) int { return histogramPointFootprint(points.At(i)) })
 	case pmetric.MetricTypeExponentialHistogram:
-		f, copied := measureFrame(z, m, m.ExponentialHistogram().DataPoints(), aside.expHistograms, enc.MetricSize, metricFootprint)
-		f.inner = temporalitySize(m.ExponentialHistogram().AggregationTemporality())
-		measureItems(z, f, copied, m.ExponentialHistogram().DataPoints(), enc.ExponentialHistogramDataPointSize, expHistogramPointFootprint)
+		points := m.ExponentialHistogram().DataPoints()
+		z.open(metricFrame(z, m, temporalitySize(m.ExponentialHistogram().AggregationTemporality()), points.Len(), aside))
+		z.list(points.Len(), func(i int) int { return enc.ExponentialHistogramDataPointSize(points.At(i)) }, func(i int) int { return expHistogramPointFootprint(points.At(i)) })
 	case pmetric.MetricTypeSummary:
-		f, copied := measureFrame(z, m, m.Summary().DataPoints(), aside.summaries, enc.MetricSize, metricFootprint)
-		f.inner = 0
-		measureItems(z, f, copied, m.Summary().DataPoints(), enc.SummaryDataPointSize, summaryPointFootprint)
+		points := m.Summary().DataPoints()
+		z.open(metricFrame(z, m, 0, points.Len(), aside))
+		z.list(points.Len(), func(i int) int { return enc.SummaryDataPointSize(points.At(i)) }, func(i int) int { return summaryPointFootprint(points.At(i)) })
 	case pmetric.MetricTypeEmpty:
-		z.open(frame{sized(z.bytes, m, enc.MetricSize), sized(z.heap, m, metricFootprint), -1}, 0)
-		z.close()
+		z.open(metricFrame(z, m, -1, 0, aside))
 	}
+	z.close()
+}
+
+// metricFrame measures a metric without its data points, which lie in a message that is of size
+// inner without them. Often a metric has few points, and to put them aside, as is done with the
+// children of other elements, would take as long as to measure them.
+func metricFrame(z *Sizes, m pmetric.Metric, inner, points int, aside *metricsAside) (f frame, copied int) {
+	f.inner = inner
+	if z.bytes {
+		f.bytes = textSize(m.Name()) + textSize(m.Description()) + textSize(m.Unit())
+		if inner >= 0 {
+			f.bytes += entrySize(inner)
+		}
+		if m.Metadata().Len() > 0 {
+			m.Metadata().MoveTo(aside.metric.Metadata())
+			f.bytes += new(pmetric.ProtoMarshaler).MetricSize(aside.metric)
+			aside.metric.Metadata().MoveTo(m.Metadata())
+		}
+	}
+	if z.heap {
+		f.heap = metricFootprint(m)
+		copied = f.heap - pointers.of(points)
+	}
+	return f, copied
+}
+
+// textSize is the encoded size of a string in a field of its own.
+func textSize(s string) int {
+	if s == "" {
+		return 0
+	}
+	return entrySize(len(s))
 }
 
 // temporalitySize is the encoded size of a temporality, an enumeration that anybody may

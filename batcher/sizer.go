@@ -3,6 +3,7 @@ package batcher
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 )
 
@@ -34,9 +35,12 @@ func (s Size) within(room Size) bool {
 // entry is the size of an element of that content as an entry of the list it is in: with
 // its tag, which takes one byte everywhere in OTLP, and its length.
 func (s Size) entry() Size {
-	s.Bytes += 1 + varint(s.Bytes)
+	s.Bytes = entrySize(s.Bytes)
 	return s
 }
+
+// entrySize is the same for a number of bytes.
+func entrySize(content int) int { return 1 + varint(content) + content }
 
 // varint is the number of bytes in which Protocol Buffers encode a length.
 func varint(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
@@ -149,45 +153,68 @@ func (z *Sizes) open(f frame, copied int) {
 	z.copied[z.depth] = copied * z.copies
 	z.parents[z.depth] = len(z.elements)
 	z.depth++
-	z.elements = append(z.elements, element{frame: f, first: len(z.items)})
+	z.elements = append(z.elements, element{})
+	e := &z.elements[len(z.elements)-1] // field by field: a whole element would be made on the stack and copied
+	e.bytes, e.heap, e.inner, e.first = f.bytes, f.heap, f.inner, len(z.items)
 }
 
+// close ends the element that was opened last, and counts it for the one that it is in.
 func (z *Sizes) close() {
 	z.depth--
 	z.copied[z.depth] = 0
 	e := &z.elements[z.parents[z.depth]]
 	e.next = len(z.elements)
-	if z.frames -= e.heap; e.children.Items == 0 {
-		z.heaviest = max(z.heaviest, z.frames+e.size().Heap)
+	size := e.size()
+	if z.frames -= e.heap; size.Items == 0 {
+		z.heaviest = max(z.heaviest, z.frames+size.Heap)
 	}
-	z.add(e.size())
-}
-
-// item adds an item of that encoded size and heap.
-func (z *Sizes) item(bytes, heap int) {
-	heap *= z.copies
-	z.items = append(z.items, weight{bytes, heap})
-	z.heaviest = max(z.heaviest, z.frames+heap)
-	z.widest = max(z.widest, z.copied[0]+z.copied[1]+z.copied[2])
-	z.add(Size{1, bytes, heap})
-}
-
-// add counts an element for the one it is in.
-func (z *Sizes) add(s Size) {
 	in := &z.total
 	if z.depth > 0 {
 		in = &z.elements[z.parents[z.depth-1]].children
 	}
-	*in = in.plus(s.entry())
+	in.Items += size.Items
+	in.Bytes += entrySize(size.Bytes)
+	in.Heap += size.Heap
+}
+
+// list measures the items in the element that was opened last, of which there are n. There is
+// nothing else in it.
+func (z *Sizes) list(n int, bytes, heap func(i int) int) {
+	first := len(z.items)
+	z.items = slices.Grow(z.items, n)[:first+n]
+	sum, most := Size{Items: n}, 0
+	for i := range n {
+		var w weight
+		if z.bytes {
+			w.bytes = bytes(i)
+		}
+		if z.heap {
+			w.heap = heap(i) * z.copies
+			most = max(most, w.heap)
+		}
+		z.items[first+i] = w
+		sum.Bytes += entrySize(w.bytes) // as the cutter will count it, whether bytes are measured or not
+		sum.Heap += w.heap
+	}
+	z.elements[z.parents[z.depth-1]].children = sum
+	if n > 0 {
+		z.heaviest = max(z.heaviest, z.frames+most)
+		z.widest = max(z.widest, z.copied[0]+z.copied[1]+z.copied[2])
+	}
 }
 
 // unlimited is more than anything has.
 var unlimited = Size{math.MaxInt, math.MaxInt, math.MaxInt}
 
-// sizedAlone is from how many items on everything in a request is measured by itself at
-// once. Smaller requests are seldom cut. If one is, it is measured again then, which is
-// cheaper than to be prepared for every one of them.
-const sizedAlone = 16
+// likelyCut tells whether a request of so many items is likely enough to be cut that everything
+// in it is measured by itself at once. That takes a tenth longer, more or less, than to measure
+// the whole, so it pays where a request is a tenth of a batch and one in ten is cut. How many
+// bytes an item has is a guess here. A request that is cut without this being foreseen is
+// measured again then, and should not be large for that.
+func (b *Batcher[T]) likelyCut(items int) bool {
+	const share, itemBytes, large = 10, 500, 500
+	return items >= min(large, b.limit.Items/share, b.limit.Bytes/(share*itemBytes))
+}
 
 var sizesPool = sync.Pool{New: func() any { return new(Sizes) }}
 
@@ -208,7 +235,7 @@ func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
 	if size.Items == 0 || !b.weighs() {
 		return size, nil
 	}
-	if size.Items < sizedAlone {
+	if !b.likelyCut(size.Items) {
 		if b.weighsBytes {
 			size.Bytes = b.signal.Bytes(data)
 		}
@@ -219,7 +246,7 @@ func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
 			return size, nil
 		}
 	}
-	z = b.sizesToCut(data, nil)
+	z = b.sizes(data, size.Items)
 	size = z.all()
 	// What is cut in two is copied, once for each batch that it will be in.
 	batches := max((size.Items-1)/b.limit.Items, (size.Bytes-1)/b.limit.Bytes)
@@ -232,8 +259,14 @@ func (b *Batcher[T]) sizesToCut(data T, z *Sizes) *Sizes {
 	if z != nil || !b.weighs() {
 		return z
 	}
-	z = sizesPool.Get().(*Sizes)
+	return b.sizes(data, 0)
+}
+
+// sizes measures everything in data, which has at least so many items.
+func (b *Batcher[T]) sizes(data T, items int) *Sizes {
+	z := sizesPool.Get().(*Sizes)
 	z.reset(b.weighsBytes, b.weighsHeap, b.heapCopies)
+	z.items = slices.Grow(z.items, items)
 	b.signal.Measure(data, z)
 	return z
 }
@@ -266,18 +299,4 @@ func sized[E any](wanted bool, e E, size func(E) int) int {
 		return 0
 	}
 	return size(e)
-}
-
-// measureItems measures an element of that frame and the items in it.
-func measureItems[E any, S interface {
-	Len() int
-	At(int) E
-}](z *Sizes, f frame, copied int, items S, bytes, heap func(E) int,
-) {
-	z.open(f, copied)
-	for i := range items.Len() {
-		item := items.At(i)
-		z.item(sized(z.bytes, item, bytes), sized(z.heap, item, heap))
-	}
-	z.close()
 }

@@ -96,10 +96,8 @@ func (traces) Measure(td ptrace.Traces, z *Sizes) {
 		for j := range r.ScopeSpans().Len() {
 			s := r.ScopeSpans().At(j)
 			z.open(measureFrame(z, s, s.Spans(), aside.items, enc.ScopeSpansSize, scopeSpansFootprint))
-			for k := range s.Spans().Len() {
-				item := s.Spans().At(k)
-				z.item(sized(z.bytes, item, enc.SpanSize), sized(z.heap, item, spanFootprint))
-			}
+			items := s.Spans()
+			z.list(items.Len(), func(k int) int { return enc.SpanSize(items.At(k)) }, func(k int) int { return spanFootprint(items.At(k)) })
 			z.close()
 		}
 		z.close()

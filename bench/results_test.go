@@ -87,10 +87,9 @@ func recordRequests(name string, requests int, c cost) {
 }
 
 // recordSplit does the same for one request that was cut.
-func recordSplit(signal string, items int, p peer, c cost) {
+func recordSplit(name string, items int, c cost) {
 	per := 1 / float64(items)
-	record("Split/signal=%s/items=%d/max=%d/impl=%s-%d\t1\t%.4g ns/item\t%.4g cpu-ns/item\n",
-		signal, items, splitAt, p, runtime.GOMAXPROCS(0), float64(c.elapsed)*per, float64(c.cpu)*per)
+	record("Split/%s-%d\t1\t%.4g ns/item\t%.4g cpu-ns/item\n", name, runtime.GOMAXPROCS(0), float64(c.elapsed)*per, float64(c.cpu)*per)
 }
 
 // recordAllocs does the same for a count of allocations.

@@ -11,6 +11,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
@@ -211,8 +212,9 @@ func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cos
 // all and bounded.
 type pool[T any] struct {
 	*signal[T]
-	requests []T
-	items    int // in each request
+	requests   []T
+	items      int // in each request
+	attributes int // of each item
 }
 
 // A pool is large enough for a run of tens of milliseconds, which many producers must
@@ -238,6 +240,11 @@ func newPoolOf[T any](s *signal[T], items, requests int) *pool[T] {
 func (p *pool[T]) build() {
 	for i := range p.requests {
 		p.requests[i] = p.signal.build(p.items)
+		p.signal.attributes(p.requests[i], func(m pcommon.Map) {
+			for n := range p.attributes {
+				attribute(m, n)
+			}
+		})
 	}
 	runtime.GC()
 }
@@ -248,6 +255,13 @@ func (p *pool[T]) build() {
 func (p *pool[T]) run(tb testing.TB, r *rig[T], producers int) cost {
 	tb.Helper()
 	c := r.run(tb, p.requests, producers, len(p.requests))
+	p.reclaim(tb, r)
+	return c
+}
+
+// reclaim checks that all items have arrived and makes requests of them again.
+func (p *pool[T]) reclaim(tb testing.TB, r *rig[T]) {
+	tb.Helper()
 	arrived, n := 0, 0
 	for _, b := range r.sink.take() {
 		arrived += p.signal.items(b)
@@ -265,5 +279,4 @@ func (p *pool[T]) run(tb testing.TB, r *rig[T], producers int) cost {
 	if r.sink.shares {
 		p.build()
 	}
-	return c
 }

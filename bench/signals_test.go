@@ -26,6 +26,10 @@ type signal[T any] struct {
 	build func(items int) T
 	// items counts spans, log records or data points.
 	items func(T) int
+	// bytes is the size of a request in OTLP's binary encoding.
+	bytes func(T) int
+	// attributes hands out those of every item.
+	attributes func(request T, each func(pcommon.Map))
 	// resources counts the entries of the outermost level. It takes no time, so that
 	// a sink may call it while others are measured.
 	resources func(T) int
@@ -57,6 +61,27 @@ func resource(r pcommon.Resource) {
 	r.Attributes().PutInt("process.pid", 4711)
 }
 
+// attribute is the i-th of an item's attributes. Most are strings.
+func attribute(m pcommon.Map, i int) {
+	key := attributeKeys[i]
+	switch i % 5 {
+	case 1:
+		m.PutInt(key, int64(1)<<(3*i))
+	case 4:
+		m.PutBool(key, true)
+	default:
+		m.PutStr(key, key)
+	}
+}
+
+// attributeKeys are twenty, as instrumentations use them.
+var attributeKeys = []string{
+	"http.request.method", "http.response.status_code", "url.path", "url.scheme", "tls.established",
+	"server.address", "server.port", "client.address", "user_agent.original", "error",
+	"network.protocol.name", "network.peer.port", "network.peer.address", "url.query", "session.new",
+	"user.id", "thread.id", "thread.name", "code.function.name", "sampled",
+}
+
 const (
 	scopeName = "example.com/checkout"
 	itemName  = "POST /orders"
@@ -83,7 +108,13 @@ var traces = signal[ptrace.Traces]{
 		}
 		return td
 	},
-	items:     ptrace.Traces.SpanCount,
+	items: ptrace.Traces.SpanCount,
+	bytes: new(ptrace.ProtoMarshaler).TracesSize,
+	attributes: func(td ptrace.Traces, each func(pcommon.Map)) {
+		for _, s := range spansOf(td).All() {
+			each(s.Attributes())
+		}
+	},
 	resources: func(td ptrace.Traces) int { return td.ResourceSpans().Len() },
 	empty: func(resources int) ptrace.Traces {
 		td := ptrace.NewTraces()
@@ -142,7 +173,13 @@ var logs = signal[plog.Logs]{
 		}
 		return ld
 	},
-	items:     plog.Logs.LogRecordCount,
+	items: plog.Logs.LogRecordCount,
+	bytes: new(plog.ProtoMarshaler).LogsSize,
+	attributes: func(ld plog.Logs, each func(pcommon.Map)) {
+		for _, lr := range recordsOf(ld).All() {
+			each(lr.Attributes())
+		}
+	},
 	resources: func(ld plog.Logs) int { return ld.ResourceLogs().Len() },
 	empty: func(resources int) plog.Logs {
 		ld := plog.NewLogs()
@@ -211,7 +248,15 @@ var metrics = signal[pmetric.Metrics]{
 		}
 		return md
 	},
-	items:     pmetric.Metrics.DataPointCount,
+	items: pmetric.Metrics.DataPointCount,
+	bytes: new(pmetric.ProtoMarshaler).MetricsSize,
+	attributes: func(md pmetric.Metrics, each func(pcommon.Map)) {
+		for _, m := range metricsOf(md).All() {
+			for _, p := range m.Sum().DataPoints().All() {
+				each(p.Attributes())
+			}
+		}
+	},
 	resources: func(md pmetric.Metrics) int { return md.ResourceMetrics().Len() },
 	empty: func(resources int) pmetric.Metrics {
 		md := pmetric.NewMetrics()
@@ -226,10 +271,14 @@ var metrics = signal[pmetric.Metrics]{
 			each(md)
 		}
 	},
-	// A metric that was cut comes back as two of the same name: the next run has that
-	// many more metrics, as many for every batcher.
+	// A metric that was cut is made whole again, or each run would have more of them.
 	rejoin: func(piece, request pmetric.Metrics) {
-		metricsOf(piece).MoveAndAppendTo(metricsOf(request))
+		from, to := metricsOf(piece), metricsOf(request)
+		if last, first := to.At(to.Len()-1), from.At(0); last.Name() == first.Name() {
+			first.Sum().DataPoints().MoveAndAppendTo(last.Sum().DataPoints())
+			from.RemoveIf(func(m pmetric.Metric) bool { return m == first })
+		}
+		from.MoveAndAppendTo(to)
 	},
 	create: func(f processor.Factory, set processor.Settings, cfg component.Config, next *sink[pmetric.Metrics]) (component.Component, sinkFunc[pmetric.Metrics], error) {
 		sink, err := consumer.NewMetrics(next.consume, next.capabilities())
@@ -259,11 +308,13 @@ func metricsOf(md pmetric.Metrics) pmetric.MetricSlice {
 type anySignal interface {
 	String() string
 	benchmarkConsume(b *testing.B, p peer, items, producers int)
-	benchmarkSplit(b *testing.B, p peer, items int)
+	benchmarkSplit(b *testing.B, sc *splitCase, p peer, items int)
 	compareConsume(t *testing.T, items int, producers []int) []comparison
-	compareSplit(t *testing.T, sizes []int) []split
+	compareSplit(t *testing.T, sc *splitCase) []split
 	benchmarkWaiting(b *testing.B, p peer, w *waitingCase)
 	measureWaiting(t *testing.T, w *waitingCase) comparison
+	benchmarkByteLimit(b *testing.B, items, attributes int, cache byteCache, l byteLimit)
+	compareByteLimits(t *testing.T, items, attributes int) []comparison
 	allocsPerBatch(t *testing.T, items, producers int) float64
 	memoryOfRequest(t *testing.T) memory
 	memoryPending(t *testing.T, p peer) memory

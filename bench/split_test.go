@@ -10,17 +10,51 @@ import (
 	"time"
 )
 
-// splitAt is the size of the pieces that one large request is cut into.
-const splitAt = 100
+// splitCase is a way to cut one large request into batches.
+type splitCase struct {
+	name string // of the most that is in a batch
+	most int
+	// sizes are the requests to cut by signal, each twice the one before. The other peer is
+	// measured at the first and, once because it takes so long, at the last.
+	sizes    map[string][]int
+	other    peer
+	settings map[peer]map[string]any
+	inBytes  bool // most counts bytes, not items
+}
 
-var splitSettings = map[string]any{"send_batch_size": splitAt, "send_batch_max_size": splitAt}
+var splitCases = []*splitCase{
+	{
+		name: "100", most: 100, other: batch,
+		sizes: map[string][]int{
+			"logs":    {20_000, 40_000, 80_000, 160_000, 320_000},
+			"traces":  {20_000, 40_000, 80_000},
+			"metrics": {20_000, 40_000, 80_000},
+		},
+		settings: map[peer]map[string]any{
+			boundedbatch: {"send_batch_size": 100, "send_batch_max_size": 100},
+			batch:        {"send_batch_size": 100, "send_batch_max_size": 100},
+		},
+	},
+	{
+		name: "8kB", most: 8000, inBytes: true, other: helper,
+		sizes: map[string][]int{
+			"logs":    {10_000, 20_000, 40_000, 80_000, 160_000},
+			"traces":  {10_000, 20_000, 40_000, 80_000, 160_000},
+			"metrics": {10_000, 20_000, 40_000, 80_000, 160_000},
+		},
+		settings: map[peer]map[string]any{
+			// A timeout of 0, so that the last batch, which is not full, need not wait.
+			boundedbatch: {"send_batch_max_bytes": 8000, "queue_size": 1_000_000, "timeout": "0s"},
+			helper: {
+				"sizer": "bytes", "queue_size": 1_000_000_000,
+				"batch": map[string]any{"sizer": "bytes", "min_size": 8000, "max_size": 8000, "flush_timeout": "1ms"},
+			},
+		},
+	},
+}
 
-// splitSizes are the requests to cut, each twice the one before. batch is measured at
-// the first and, once because it takes so long, at the last.
-var splitSizes = map[string][]int{
-	"logs":    {20_000, 40_000, 80_000, 160_000, 320_000},
-	"traces":  {20_000, 40_000, 80_000},
-	"metrics": {20_000, 40_000, 80_000},
+func (sc *splitCase) caseName(s fmt.Stringer, items int, p peer) string {
+	return fmt.Sprintf("signal=%s/items=%d/max=%s/impl=%s", s, items, sc.name, p)
 }
 
 // splitItems is how many items a round sends at each size.
@@ -29,25 +63,25 @@ const splitItems = 320_000
 // splitLimit is the most that CPU and time may grow when the items double.
 const splitLimit = 2.5
 
-// BenchmarkSplit is the cost of cutting one request into batches of 100 items.
+// BenchmarkSplit is the cost of cutting one request into batches of 100 items or 8,000 bytes.
 func BenchmarkSplit(b *testing.B) {
-	for _, s := range all {
-		for _, items := range splitSizes[s.String()] {
-			for _, p := range []peer{boundedbatch, batch} {
-				if p == batch && items > 40_000 {
-					continue // its time grows with the square
+	for _, sc := range splitCases {
+		for _, s := range all {
+			for _, items := range sc.sizes[s.String()] {
+				for _, p := range []peer{boundedbatch, sc.other} {
+					if p == sc.other && items > 40_000 {
+						continue // its time grows with the square
+					}
+					b.Run(sc.caseName(s, items, p), func(b *testing.B) { s.benchmarkSplit(b, sc, p, items) })
 				}
-				b.Run(fmt.Sprintf("signal=%s/items=%d/max=%d/impl=%s", s, items, splitAt, p), func(b *testing.B) {
-					s.benchmarkSplit(b, p, items)
-				})
 			}
 		}
 	}
 }
 
-func (s *signal[T]) benchmarkSplit(b *testing.B, p peer, items int) {
+func (s *signal[T]) benchmarkSplit(b *testing.B, sc *splitCase, p peer, items int) {
 	withoutGC(b)
-	sp := newSplit(b, s, p, items)
+	sp := newSplit(b, s, sc, p, items)
 	defer sp.stop(b)
 	runs, sum := 0, cost{}
 	for b.Loop() {
@@ -62,37 +96,44 @@ func (s *signal[T]) benchmarkSplit(b *testing.B, p peer, items int) {
 	b.ReportMetric(n/sum.elapsed.Seconds(), "items/s")
 }
 
-// TestSplitIsLinear cuts one request of up to 320,000 items into batches of 100. CPU is
-// compared round by round, at every doubling. Time is held to the same limit from the
-// smallest request to the largest: at a single doubling it depends more on what the
-// processor's cache still holds and on what others do on the machine; of what they do,
-// the best round of each size has the least.
+// TestSplitIsLinear cuts one request of up to 320,000 items into batches of 100, and one of up
+// to 160,000 into batches of 8,000 bytes. CPU is compared round by round, at every doubling. Time
+// is held to the same limit from the smallest request to the largest: at a single doubling it
+// depends more on what the processor's cache still holds and on what others do on the machine;
+// of what they do, the best round of each size has the least.
 func TestSplitIsLinear(t *testing.T) {
 	skipIfShort(t)
-	table := newTable("split at 100", "items", "CPU", "per item", "growth", "time", "growth", "limit", "batch's time", "ratio to it")
+	for _, sc := range splitCases {
+		testSplitIsLinear(t, sc)
+	}
+}
+
+func testSplitIsLinear(t *testing.T, sc *splitCase) {
+	t.Helper()
+	table := newTable("split at "+sc.name, "items", "CPU", "per item", "growth", "time", "growth", "limit", fmt.Sprintf("%s's time", sc.other), "ratio to it")
 	defer table.print()
 	for _, s := range all {
-		splits := s.compareSplit(t, splitSizes[s.String()])
+		splits := s.compareSplit(t, sc)
 		for i, at := range splits {
-			cpu, elapsed, limit, peer, ratio := "", "", "", "", ""
+			cpu, elapsed, limit, other, ratio := "", "", "", "", ""
 			if i > 0 {
 				half := &splits[i-1]
 				growth := at.cpuGrowth(half)
 				cpu, elapsed, limit = number(growth), number(at.best().Seconds()/half.best().Seconds()), verdict(growth, splitLimit)
 				if growth > splitLimit {
-					t.Errorf("%s: %d items take %.2f times the CPU of %d, more than %.1f", s, at.items, growth, half.items, splitLimit)
+					t.Errorf("%s, split at %s: %d items take %.2f times the CPU of %d, more than %.1f", s, sc.name, at.items, growth, half.items, splitLimit)
 				}
 			}
-			if at.batch > 0 {
-				peer, ratio = round(at.batch), number(at.best().Seconds()/at.batch.Seconds())
+			if at.other > 0 {
+				other, ratio = round(at.other), number(at.best().Seconds()/at.other.Seconds())
 			}
-			table.row(s, at.items, round(at.cpu()), fmt.Sprintf("%d ns", int(at.cpu())/at.items), cpu, round(at.best()), elapsed, limit, peer, ratio)
+			table.row(s, at.items, round(at.cpu()), fmt.Sprintf("%d ns", int(at.cpu())/at.items), cpu, round(at.best()), elapsed, limit, other, ratio)
 		}
 		doublings := float64(len(splits) - 1)
 		growth := math.Pow(splits[len(splits)-1].best().Seconds()/splits[0].best().Seconds(), 1/doublings)
 		table.row(s, "all", "", "", "", "", number(growth), verdict(growth, splitLimit))
 		if growth > splitLimit {
-			t.Errorf("%s: the time grows %.2f times when the items double, more than %.1f", s, growth, splitLimit)
+			t.Errorf("%s, split at %s: the time grows %.2f times when the items double, more than %.1f", s, sc.name, growth, splitLimit)
 		}
 	}
 }
@@ -103,7 +144,7 @@ func round(d time.Duration) string { return d.Round(10 * time.Microsecond).Strin
 type split struct {
 	items  int
 	rounds []cost        // of boundedbatch: mean CPU and best time of one request
-	batch  time.Duration // of batch; 0: not measured
+	other  time.Duration // of the other peer; 0: not measured
 }
 
 // cpu is the median of the rounds.
@@ -129,18 +170,20 @@ func (s *split) cpuGrowth(half *split) float64 {
 	return median(ratios)
 }
 
-func (s *signal[T]) compareSplit(t *testing.T, sizes []int) []split {
+func (s *signal[T]) compareSplit(t *testing.T, sc *splitCase) []split {
 	t.Helper()
 	withoutGC(t)
+	sizes := sc.sizes[s.name]
 	all := make([]split, len(sizes))
 	splitters := make([]*splitter[T], len(sizes))
 	for i, items := range sizes {
 		all[i].items = items
-		splitters[i] = newSplit(t, s, boundedbatch, items)
+		splitters[i] = newSplit(t, s, sc, boundedbatch, items)
 	}
 	for range rounds {
 		for i, sp := range splitters {
 			runtime.GC()
+			sp.run(t) // what is kept for the next request is gone after a collection, and made anew
 			// As many items for each size, so that a late clock tick weighs the same.
 			n := splitItems / sp.items
 			one := cost{elapsed: patience}
@@ -151,7 +194,7 @@ func (s *signal[T]) compareSplit(t *testing.T, sizes []int) []split {
 			}
 			one.cpu /= time.Duration(n)
 			all[i].rounds = append(all[i].rounds, one)
-			recordSplit(s.name, sp.items, boundedbatch, one)
+			recordSplit(sc.caseName(s, sp.items, boundedbatch), sp.items, one)
 		}
 	}
 	for _, sp := range splitters {
@@ -162,11 +205,11 @@ func (s *signal[T]) compareSplit(t *testing.T, sizes []int) []split {
 			continue
 		}
 		runtime.GC()
-		sp := newSplit(t, s, batch, items)
+		sp := newSplit(t, s, sc, sc.other, items)
 		c := sp.run(t)
 		sp.stop(t)
-		all[i].batch = c.elapsed
-		recordSplit(s.name, items, batch, c)
+		all[i].other = c.elapsed
+		recordSplit(sc.caseName(s, items, sc.other), items, c)
 	}
 	return all
 }
@@ -174,13 +217,14 @@ func (s *signal[T]) compareSplit(t *testing.T, sizes []int) []split {
 // splitter sends one request again and again through a peer that cuts it.
 type splitter[T any] struct {
 	*rig[T]
+	*splitCase
 	request T
 	items   int
 }
 
-func newSplit[T any](tb testing.TB, s *signal[T], p peer, items int) *splitter[T] {
+func newSplit[T any](tb testing.TB, s *signal[T], sc *splitCase, p peer, items int) *splitter[T] {
 	tb.Helper()
-	return &splitter[T]{rig: newRig(tb, s, p, splitSettings, &sink[T]{entries: s.items}), request: s.build(items), items: items}
+	return &splitter[T]{newRig(tb, s, p, sc.settings[p], &sink[T]{entries: s.items}), sc, s.build(items), items}
 }
 
 // run sends the request, checks that all items have arrived and no batch is too large,
@@ -193,8 +237,12 @@ func (sp *splitter[T]) run(tb testing.TB) cost {
 	arrived := 0
 	for i, piece := range pieces {
 		n := sp.signal.items(piece)
-		if n == 0 || n > splitAt {
-			tb.Fatalf("%s made a batch of %d items, the limit is %d", sp.name, n, splitAt)
+		size, unit := n, "items"
+		if sp.inBytes {
+			size, unit = sp.bytes(piece), "bytes"
+		}
+		if n == 0 || size > sp.most {
+			tb.Fatalf("%s made a batch of %d %s, the limit is %d", sp.rig.name, size, unit, sp.most)
 		}
 		arrived += n
 		if i > 0 {
@@ -202,7 +250,7 @@ func (sp *splitter[T]) run(tb testing.TB) cost {
 		}
 	}
 	if arrived != sp.items {
-		tb.Fatalf("%s delivered %d of %d items", sp.name, arrived, sp.items)
+		tb.Fatalf("%s delivered %d of %d items", sp.rig.name, arrived, sp.items)
 	}
 	return c
 }
