@@ -292,11 +292,3 @@ func measureFrame[E any, S movable[S]](z *Sizes, e E, children, aside S, bytes, 
 	}
 	return f, copied
 }
-
-// sized is the size of an element in one respect, or 0 if nobody wants to know it.
-func sized[E any](wanted bool, e E, size func(E) int) int {
-	if !wanted {
-		return 0
-	}
-	return size(e)
-}
