@@ -471,7 +471,6 @@ func TestEveryMetricIsReported(t *testing.T) {
 		cfg.QueueSize = 10
 		cfg.MemoryLimit = 1 << 30
 		r := started(t, cfg, g.held)
-		r.reportBytes(1000, 1<<30)
 		r.send(10)
 		waiting := r.goTry(context.Background(), 3)
 		synctest.Wait()
@@ -792,6 +791,7 @@ func testItemsAddUp(t signalTest, waits, retry bool) {
 	cfg.RetryOnFailure.MaxInterval = 10 * time.Millisecond
 	cfg.RetryOnFailure.MaxElapsedTime = 20 * time.Millisecond
 	cfg.SendBatchMaxSize = 12
+	cfg.MemoryLimit = 100_000
 	cfg.ExportTimeout = 50 * time.Millisecond
 	cfg.ShutdownTimeout = 100 * time.Millisecond
 	cfg.MetadataKeys = []string{"tenant"}

@@ -248,6 +248,34 @@ func (e *events) attempts() (all []int) {
 	return all
 }
 
+// Where bytes are limited the size of a batch is known and nothing is measured for it. Of the
+// part that is sent again after a failure it is not known.
+func TestSizeOfABatchIsKnownWhereBytesAreLimited(t *testing.T) {
+	each(t, testKnownSize, testKnownSize, testKnownSize)
+}
+
+func testKnownSize[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, waits := range []bool{false, true} {
+		set := retrying()
+		set.SendBatchMaxBytes, set.WaitForResult = 1<<20, waits
+		seen := &events{}
+		set.Observer = seen
+		r := newRig(t, kind, set, func(b batchertest.Batch) error {
+			if b.Number == 0 {
+				return kind.Partial(errRefused, kind.Make(3, 2))
+			}
+			return nil
+		})
+		first, second := r.goTry(t.Context(), 40), r.goTry(t.Context(), 3)
+		require.NoError(t, <-first)
+		require.NoError(t, <-second)
+		r.stop()
+		require.Len(t, seen.began, 2)
+		require.Equal(t, r.sink.Batches()[0].Bytes, seen.began[0].Bytes)
+		require.Equal(t, -1, seen.began[1].Bytes)
+	}
+}
+
 func TestObserverIsTold(t *testing.T) { each(t, testObserver, testObserver, testObserver) }
 
 func testObserver[T any](t *testing.T, kind batchertest.Kind[T]) {

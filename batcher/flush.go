@@ -160,7 +160,7 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 		Items: bt.items, Bytes: -1, Trigger: bt.trigger, Age: bt.sealed.Sub(bt.first),
 		Attempt: bt.attempts, Part: bt.piece != nil,
 	}
-	if bt.piece == nil && !bt.blurred && b.weighsBytes {
+	if b.weighsBytes && bt.piece == nil && bt.attempts == 1 { // it is all there
 		e.Bytes = bt.bytes
 	} else if b.set.Observer.MeasuresBytes() {
 		e.Bytes = b.signal.Bytes(bt.data)

@@ -131,6 +131,11 @@ func (m *meter) value(v pcommon.Value) {
 // resource adds what a resource points to.
 func (m *meter) resource(r pcommon.Resource) {
 	m.attributes(r.Attributes())
+	m.entities(r)
+}
+
+// entities adds the references of a resource to entities.
+func (m *meter) entities(r pcommon.Resource) {
 	refs := entity.ResourceEntityRefs(r)
 	m.bytes += pointers.of(refs.Len()) + refs.Len()*entityRefBlock
 	for i := range refs.Len() {

@@ -5,7 +5,6 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pprofile"
-	"go.opentelemetry.io/collector/pdata/xpdata/entity"
 )
 
 // profilesFootprint is the footprint of p with its dictionary. The strings in attributes of
@@ -70,7 +69,8 @@ func walkHeap(p *ProfilesData, unit func(footprint int)) int {
 		rp := rps.At(i)
 		sps := rp.ScopeProfiles()
 		m.bytes += resourceProfilesBlock + pointers.of(sps.Len())
-		m.profilesResource(rp.Resource())
+		m.shared(rp.Resource().Attributes())
+		m.entities(rp.Resource())
 		m.text(rp.SchemaUrl())
 		if sps.Len() == 0 {
 			unit(1)
@@ -146,20 +146,6 @@ func (m *meter) dictionary(d pprofile.ProfilesDictionary) {
 func (m *meter) indices(l pcommon.Int32Slice) {
 	if n := l.Len(); n > 0 {
 		m.bytes += indexGrowth().of(n)
-	}
-}
-
-// profilesResource adds what a resource points to but for the strings of its attributes.
-func (m *meter) profilesResource(r pcommon.Resource) {
-	m.shared(r.Attributes())
-	refs := entity.ResourceEntityRefs(r)
-	m.bytes += pointers.of(refs.Len()) + refs.Len()*entityRefBlock
-	for i := range refs.Len() {
-		ref := refs.At(i)
-		m.text(ref.SchemaUrl())
-		m.text(ref.Type())
-		m.texts(ref.IdKeys())
-		m.texts(ref.DescriptionKeys())
 	}
 }
 

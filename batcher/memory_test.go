@@ -201,13 +201,10 @@ func testStuckMemory[T any](t *testing.T, kind batchertest.Kind[T]) {
 		}
 		return nil
 	})
-	as := func(tenant string) context.Context {
-		return client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(map[string][]string{"tenant": {tenant}})})
-	}
 	var results []<-chan error
 	for range 200 {
 		for i := range 3 {
-			results = append(results, r.goTry(as(fmt.Sprint("s", i)), 10))
+			results = append(results, r.goTry(tenant(fmt.Sprint("s", i)), 10))
 			synctest.Wait()
 		}
 	}
@@ -216,7 +213,7 @@ func testStuckMemory[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Positive(t, s.WaitingCallers)
 	for i := range 20 {
 		began := time.Now()
-		require.NoError(t, r.try(as(fmt.Sprint("n", i%2)), 15))
+		require.NoError(t, r.try(tenant(fmt.Sprint("n", i%2)), 15))
 		require.LessOrEqual(t, time.Since(began), set.Timeout)
 		time.Sleep(2*set.Timeout - time.Since(began))
 		require.Equal(t, 1, r.sink.Delivered()[r.next-1])

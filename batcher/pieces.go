@@ -41,7 +41,8 @@ type cuts[T any] struct {
 	rest part[T] // what is left behind them. It fits into a batch.
 	lost lost[T]
 
-	// loose are elements without items that did not fit beside the items next to them.
+	// loose are elements without items that did not fit beside the items next to them. What
+	// no other part has room for either is left out: there is no batch without items.
 	loose []part[T]
 
 	// heap is what is not charged to any part yet of that which was taken from the budget.
@@ -71,11 +72,29 @@ func (r *cuts[T]) chargeRest(heap int) {
 
 // cutUp cuts up to so much into batches that are no larger than size.
 func (b *Batcher[T]) cutUp(c *caller[T], cut Cutter[T], size, most Size, r *cuts[T]) {
+	b.cutItems(c, cut, size, most, r)
+	if cut.Left().Items > 0 {
+		return // goes on later
+	}
+	for left := cut.Left(); left != (Size{}); left = cut.Left() {
+		first := cut.First()
+		r.loose = append(r.loose, part[T]{cut.Alone(), first})
+	}
+	r.rest = b.takeAlong(r, r.rest, size)
+	for bt := r.first; bt != nil && len(r.loose) > 0; bt = bt.next {
+		p := b.takeAlong(r, part[T]{bt.data, bt.size()}, size)
+		r.full = r.full.plus(p.minus(bt.size()))
+		bt.bytes, bt.heap = p.Bytes, p.Heap
+	}
+}
+
+// cutItems is cutUp but for what comes behind the last item, and what is loose in the end.
+func (b *Batcher[T]) cutItems(c *caller[T], cut Cutter[T], size, most Size, r *cuts[T]) {
 	most.Bytes = math.MaxInt
 	for cut.Left().Items > 0 {
 		room := size.least(most)
 		if left := cut.Left(); left.within(room) {
-			r.rest = b.takeAlong(r, part[T]{cut.Rest(), left}, size)
+			r.rest = b.takeAlong(r, part[T]{cut.Rest(), r.charge(left)}, size)
 			return
 		}
 		var next part[T]
@@ -83,6 +102,7 @@ func (b *Batcher[T]) cutUp(c *caller[T], cut Cutter[T], size, most Size, r *cuts
 		switch {
 		case next.Items > 0:
 			most = most.minus(next.Size)
+			next.Size = r.charge(next.Size)
 			next = b.takeAlong(r, next, size)
 			if cut.Left().Items == 0 || most.Items == 0 || cut.First().Heap > most.Heap {
 				r.rest = next
@@ -101,8 +121,11 @@ func (b *Batcher[T]) cutUp(c *caller[T], cut Cutter[T], size, most Size, r *cuts
 	}
 }
 
-// takeAlong adds to a part that is cut what is loose, as far as it fits, and charges the part.
+// takeAlong adds to a part, if it has items, what is loose, as far as it fits.
 func (b *Batcher[T]) takeAlong(r *cuts[T], p part[T], size Size) part[T] {
+	if p.Items == 0 {
+		return p
+	}
 	kept := r.loose[:0]
 	for _, l := range r.loose {
 		if !p.plus(l.Size).within(size) {
@@ -110,10 +133,9 @@ func (b *Batcher[T]) takeAlong(r *cuts[T], p part[T], size Size) part[T] {
 			continue
 		}
 		b.signal.Move(l.data, p.data)
-		p.Size = p.plus(l.Size)
+		p.Size = p.plus(r.charge(l.Size))
 	}
 	r.loose = kept
-	p.Size = r.charge(p.Size)
 	return p
 }
 

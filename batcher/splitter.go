@@ -280,6 +280,7 @@ type cutter[T any] struct {
 	signal Signal[T]
 	data   T
 	inside inside[T]
+	over   bool // Rest has been called
 }
 
 // newCutter cuts data, whose outermost slice of finds and outermost describes.
@@ -293,7 +294,12 @@ func newCutter[T, E any](s Signal[T], data T, sizes *Sizes, of func(T) sequence[
 	return c
 }
 
-func (c *cutter[T]) Left() Size { return c.inside.left() }
+func (c *cutter[T]) Left() Size {
+	if c.over {
+		return Size{}
+	}
+	return c.inside.left()
+}
 
 func (c *cutter[T]) First() Size { return c.inside.next() }
 
@@ -310,6 +316,7 @@ func (c *cutter[T]) Alone() T {
 
 func (c *cutter[T]) Rest() T {
 	c.inside.trim()
+	c.over = true
 	rest := c.signal.New(0)
 	c.signal.Move(c.data, rest)
 	return rest
