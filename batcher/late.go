@@ -53,11 +53,13 @@ func (b *Batcher[T]) ask(e *entry[T]) (piece, least Size) {
 	return piece, least
 }
 
-// heaviest is the most heap that one item of an entry takes, if it is not too large.
+// heaviest is the most heap that one item of an entry takes, if it is not too large. As long
+// as its items have not been measured one by one it is what they take on average: it is a
+// mistake at most once, because what is cut is measured.
 func (b *Batcher[T]) heaviest(e *entry[T]) int {
-	most := e.left.Heap
+	most := (e.left.Heap + e.left.Items - 1) / e.left.Items
 	if e.sizes != nil {
-		most = min(most, e.sizes.heaviest)
+		most = min(e.sizes.heaviest, e.left.Heap)
 	}
 	return min(most, b.set.MemoryLimit)
 }

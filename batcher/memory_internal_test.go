@@ -28,6 +28,7 @@ func testLiveHeap[T any](t *testing.T, signal Signal[T], m measured[T]) {
 	}{
 		{"whole", func(*Settings) {}},
 		{"max_size", func(s *Settings) { s.SendBatchSize, s.SendBatchMaxSize = 100, 100 }},
+		{"small_batches", func(s *Settings) { s.SendBatchSize, s.SendBatchMaxSize = 8, 8 }},
 		{"max_bytes", func(s *Settings) { s.SendBatchMaxBytes = 50_000 }},
 		{"partitions", func(s *Settings) { s.ResourceKeys = []string{"nobody has it"} }},
 	} {
@@ -38,6 +39,7 @@ func testLiveHeap[T any](t *testing.T, signal Signal[T], m measured[T]) {
 			{items: 100, attributes: 10, children: 3, details: true},
 			{items: 1000, attributes: 5, perResource: 50},
 			{items: 3000, attributes: 3},
+			{items: 3000, details: true},
 		} {
 			set := Settings{
 				Timeout: time.Hour, SendBatchSize: 8192, QueueSize: 1 << 40, MemoryLimit: 8 << 20, MaxConcurrentExports: 4,
@@ -75,7 +77,9 @@ func fillUp[T any](t *testing.T, name string, signal Signal[T], m measured[T], s
 	runtime.KeepAlive(encoded)
 	require.LessOrEqual(t, stats.HeldBytes, int64(limit))
 	require.LessOrEqual(t, held, limit*11/10, name)
-	if set.ResourceKeys == nil { // a partition has seven eighths at most
+	// A partition has seven eighths at most. Copies have tighter slices than are estimated, and small
+	// batches consist of copies to a large part.
+	if set.ResourceKeys == nil && set.SendBatchSize > 8 {
 		require.Greater(t, held, limit-limit/10-largest, name)
 	}
 	t.Logf("%-60s %.3f of the limit is estimated, %.3f held", name, float64(stats.HeldBytes)/float64(limit), float64(held)/float64(limit))

@@ -184,16 +184,62 @@ func testCopiesCount[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r.stop()
 }
 
+// A request of items that take more than a quarter of the limit each, which is what pieces
+// usually are.
+func TestHeavyItemsAreAdmittedOneByOne(t *testing.T) {
+	each(t, testHeavyItems, testHeavyItems, testHeavyItems)
+}
+
+func testHeavyItems[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	for id := range 40 {
+		set.MemoryLimit = max(set.MemoryLimit, 3*heap(kind, id, 1)/2)
+	}
+	r := newRig(t, kind, set, nil)
+	r.send(40)
+	r.stop()
+}
+
+// What a caller withdraws leaves the budget and its batch: there is room for others in both.
+func TestWhatIsWithdrawnHasNoSize(t *testing.T) {
+	each(t, testWithdrawnSize, testWithdrawnSize, testWithdrawnSize)
+}
+
+func testWithdrawnSize[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.WaitForResult, set.MemoryLimit = true, 1<<20
+	set.SendBatchMaxBytes = encoded(kind, 0, 5) + encoded(kind, 45, 5) + 1
+	r := newRig(t, kind, set, nil)
+	kept := r.goTry(t.Context(), 5)
+	synctest.Wait()
+	held := r.Stats().HeldBytes
+	for range 4 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		withdrawn := r.goTry(ctx, 1)
+		require.ErrorIs(t, <-withdrawn, context.DeadlineExceeded)
+		cancel()
+		require.Equal(t, held, r.Stats().HeldBytes)
+	}
+	r.next = 45
+	last := r.goTry(t.Context(), 5)
+	require.NoError(t, <-kept)
+	require.NoError(t, <-last)
+	require.NoError(t, r.Shutdown(t.Context()))
+	require.Equal(t, []int{10}, r.sink.Sizes(), "no batch was full")
+	require.Zero(t, r.Stats().HeldBytes)
+}
+
 func TestStuckTenantsLeaveMemoryToOthers(t *testing.T) {
 	each(t, testStuckMemory, testStuckMemory, testStuckMemory)
 }
 
-// Three tenants are stuck and push for ever; their requests are few items that are heavy for
-// the limit. A newcomer's batch arrives within two timeouts.
+// Nine tenants are stuck, each with an export, and push for ever. Memory is what is scarce. A
+// newcomer's request, which takes more than what is left, arrives within two timeouts.
 func testStuckMemory[T any](t *testing.T, kind batchertest.Kind[T]) {
+	const tenants = 9
 	set := defaults()
-	set.MetadataKeys, set.MaxConcurrentExports, set.SendBatchSize = []string{"tenant"}, 10, 20
-	set.QueueSize, set.MemoryLimit = 1_000_000, heap(kind, 0, 2000)
+	set.MetadataKeys, set.MaxConcurrentExports, set.MaxConcurrentExportsPerPartition = []string{"tenant"}, 10, 1
+	set.SendBatchSize, set.QueueSize, set.MemoryLimit = 20, 1_000_000, heap(kind, 0, 10_000)
 	hold := newGate()
 	r := newRig(t, kind, set, func(b batchertest.Batch) error {
 		if client.FromContext(b.Ctx).Metadata.Get("tenant")[0][0] == 's' {
@@ -202,23 +248,23 @@ func testStuckMemory[T any](t *testing.T, kind batchertest.Kind[T]) {
 		return nil
 	})
 	var results []<-chan error
-	for range 200 {
-		for i := range 3 {
-			results = append(results, r.goTry(tenant(fmt.Sprint("s", i)), 10))
+	for i := range tenants {
+		stuck := tenant(fmt.Sprint("s", i))
+		for r.Stats().WaitingCallers == int64(i) { // until it waits, too
+			results = append(results, r.goTry(stuck, 10))
 			synctest.Wait()
 		}
 	}
-	s := r.Stats()
-	require.Greater(t, s.HeldBytes, s.CapacityBytes/2)
-	require.Positive(t, s.WaitingCallers)
-	for i := range 20 {
-		began := time.Now()
-		require.NoError(t, r.try(tenant(fmt.Sprint("n", i%2)), 15))
-		require.LessOrEqual(t, time.Since(began), set.Timeout)
-		time.Sleep(2*set.Timeout - time.Since(began))
-		require.Equal(t, 1, r.sink.Delivered()[r.next-1])
+	for i := range 10 {
 		s := r.Stats()
-		require.LessOrEqual(t, s.HeldBytes, s.CapacityBytes)
+		require.Less(t, s.CapacityBytes-s.HeldBytes, int64(heap(kind, r.next, 300)), "there is room for all of it")
+		began := time.Now()
+		require.NoError(t, r.try(tenant(fmt.Sprint("n", i%2)), 300))
+		time.Sleep(2*set.Timeout - time.Since(began))
+		delivered := r.sink.Delivered()
+		for id := r.next - 300; id < r.next; id++ {
+			require.Equal(t, 1, delivered[id])
+		}
 		require.NoError(t, r.Check())
 	}
 	hold.open()

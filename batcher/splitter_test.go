@@ -77,6 +77,7 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 		require.Equal(t, before, encoded(request), "measuring changes nothing")
 	}
 	cut := kind.Cut(request, sizes)
+	whole, alone := cut.Left(), false
 	var got []int
 	gotHollow, gotResources, pieces, heap := 0, 0, 0, 0
 	joined, joinedBytes := kind.New(0), 0
@@ -116,6 +117,7 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 		fits := next.Bytes <= room.Bytes && next.Heap <= room.Heap
 		require.Equal(t, fits, kind.Resources(piece) > 0, "%+v in %+v", next, room)
 		if !fits {
+			alone = true
 			arrived(cut.Alone(), next)
 			if last = cut.Left() == (batcher.Size{}); last {
 				require.Zero(t, kind.Resources(cut.Rest()))
@@ -134,6 +136,9 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 	require.Equal(t, joinedBytes, encoded(joined), "what is put together is as long as its parts")
 	require.Equal(t, wantHollow, gotHollow)
 	require.LessOrEqual(t, gotResources, resources+pieces-1, "a resource is copied only where it is cut")
+	if !alone { // what is taken out alone has frames of its own
+		require.Equal(t, whole.Heap, heap)
+	}
 	if bytes == 0 {
 		require.Zero(t, heap)
 	}
