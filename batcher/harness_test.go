@@ -82,6 +82,7 @@ func newRig[T any](t *testing.T, kind batchertest.Kind[T], set batcher.Settings,
 		s := b.Stats()
 		checkIdentity(t, s)
 		require.Zero(t, s.Held, "%+v", s)
+		require.Zero(t, s.HeldBytes, "%+v", s)
 		require.Zero(t, s.Pending+s.Sealed+s.InFlight+s.Retrying, "%+v", s)
 	})
 	return r
