@@ -49,15 +49,16 @@ type Batcher[T any] struct {
 	next   func(context.Context, T) error
 	only   *partition[T] // the partition of a batcher without keys
 
-	limit        Size // most in a batch
-	weighsBytes  bool // limit.Bytes is set
-	weighsHeap   bool // the budget is limited in heap
-	heapCopies   int  // how often what is held lies in memory
-	perPartition int  // most exports of one partition at once
-	sharesSlots  bool // how many it may have depends on how many slots are free, too
-	ordered      bool // the batches of a partition leave one after the other, whatever happens
-	resends      bool // batches can be sent again: downstream leaves them intact, or gets a copy
-	copies       bool // downstream gets a copy
+	sharing      sharing[T] // the signal, if sizes do not add up; nil otherwise
+	limit        Size       // most in a batch
+	weighsBytes  bool       // limit.Bytes is set
+	weighsHeap   bool       // the budget is limited in heap
+	heapCopies   int        // how often what is held lies in memory
+	perPartition int        // most exports of one partition at once
+	sharesSlots  bool       // how many it may have depends on how many slots are free, too
+	ordered      bool       // the batches of a partition leave one after the other, whatever happens
+	resends      bool       // batches can be sent again: downstream leaves them intact, or gets a copy
+	copies       bool       // downstream gets a copy
 
 	// base is what every export's context is made from; cancel ends them all.
 	base   context.Context
@@ -119,6 +120,7 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 		drained:   make(chan struct{}),
 		stopped:   make(chan struct{}),
 	}
+	b.sharing, _ = any(signal).(sharing[T])
 	b.ordered = b.perPartition == 1
 	b.resends = b.copies || !set.NextMutates
 	if b.copies {
@@ -351,7 +353,7 @@ func (b *Batcher[T]) refuse(r *refusal[T], items int) error {
 // is full. If the time for shutting down ends meanwhile, it returns the refusal with
 // what it has not placed. Requires b.mu held, and releases it.
 func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, size Size, sizes *Sizes) *refusal[T] {
-	for size.Items > 0 && !size.within(b.room(p.open)) {
+	for size.Items > 0 && !b.fits(p.open, data, size) {
 		if b.nearlyFull(p.open) {
 			b.seal(p, TriggerSize, time.Now())
 			continue
@@ -432,6 +434,9 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, size Size) {
 	if b.weighs() {
 		bt.bytes += size.Bytes
 		bt.heap += size.Heap
+		if b.sharesBytes() && !b.set.WaitForResult {
+			bt.bytes = b.signal.Bytes(bt.data)
+		}
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
 )
 
-func TestSizeSealsABatch(t *testing.T) { each(t, testSizeSeals, testSizeSeals, testSizeSeals) }
+func TestSizeSealsABatch(t *testing.T) {
+	each(t, testSizeSeals, testSizeSeals, testSizeSeals, testSizeSeals)
+}
 
 func testSizeSeals[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r := newRig(t, kind, defaults(), nil)
@@ -26,7 +28,7 @@ func testSizeSeals[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestSizeZeroSealsEveryRequest(t *testing.T) {
-	each(t, testSizeZero, testSizeZero, testSizeZero)
+	each(t, testSizeZero, testSizeZero, testSizeZero, testSizeZero)
 }
 
 func testSizeZero[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -42,7 +44,9 @@ func testSizeZero[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r.stop()
 }
 
-func TestMaxSizeIsNeverExceeded(t *testing.T) { each(t, testMaxSize, testMaxSize, testMaxSize) }
+func TestMaxSizeIsNeverExceeded(t *testing.T) {
+	each(t, testMaxSize, testMaxSize, testMaxSize, testMaxSize)
+}
 
 func testMaxSize[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set := defaults()
@@ -70,7 +74,7 @@ func testMaxSize[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
-func TestEmptyRequestEndsAtOnce(t *testing.T) { each(t, testEmpty, testEmpty, testEmpty) }
+func TestEmptyRequestEndsAtOnce(t *testing.T) { each(t, testEmpty, testEmpty, testEmpty, testEmpty) }
 
 func testEmpty[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r := newRig(t, kind, defaults(), nil)

@@ -17,7 +17,9 @@ import (
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
 )
 
-func TestExportsAtOnceAreLimited(t *testing.T) { each(t, testAtOnce, testAtOnce, testAtOnce) }
+func TestExportsAtOnceAreLimited(t *testing.T) {
+	each(t, testAtOnce, testAtOnce, testAtOnce, testAtOnce)
+}
 
 func testAtOnce[T any](t *testing.T, kind batchertest.Kind[T]) {
 	for _, c := range []struct{ slots, perPartition, want int }{
@@ -40,7 +42,7 @@ func testAtOnce[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestOneExportAtOnceKeepsTheOrderOfAcceptance(t *testing.T) {
-	each(t, testOrder, testOrder, testOrder)
+	each(t, testOrder, testOrder, testOrder, testOrder)
 }
 
 // Large requests are cut outside the lock while small ones go past: their batches must
@@ -81,7 +83,7 @@ func testOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Len(t, next, producers)
 }
 
-func TestSlotsGoRoundThePartitions(t *testing.T) { each(t, testRound, testRound, testRound) }
+func TestSlotsGoRoundThePartitions(t *testing.T) { each(t, testRound, testRound, testRound, testRound) }
 
 func testRound[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set := defaults()
@@ -111,7 +113,7 @@ func testRound[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestFailedExportIsCountedByCauseAndGivesTheRoomBack(t *testing.T) {
-	each(t, testCauses, testCauses, testCauses)
+	each(t, testCauses, testCauses, testCauses, testCauses)
 }
 
 func testCauses[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -143,7 +145,7 @@ func testCauses[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
-func TestSlotOfADyingExportGoesOn(t *testing.T) { each(t, testDying, testDying, testDying) }
+func TestSlotOfADyingExportGoesOn(t *testing.T) { each(t, testDying, testDying, testDying, testDying) }
 
 // Downstream panics. To keep the process, the panic is turned into the end of the
 // goroutine, which looks the same from within: the call does not return.
@@ -168,7 +170,7 @@ func testDying[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestExportsCarryTheirDeadline(t *testing.T) {
-	each(t, testExportTimeout, testExportTimeout, testExportTimeout)
+	each(t, testExportTimeout, testExportTimeout, testExportTimeout, testExportTimeout)
 }
 
 func testExportTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -251,7 +253,7 @@ func (e *events) attempts() (all []int) {
 // Where bytes are limited the size of a batch is known and nothing is measured for it. Of the
 // part that is sent again after a failure it is not known.
 func TestSizeOfABatchIsKnownWhereBytesAreLimited(t *testing.T) {
-	each(t, testKnownSize, testKnownSize, testKnownSize)
+	each(t, testKnownSize, testKnownSize, testKnownSize, testKnownSize)
 }
 
 func testKnownSize[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -276,7 +278,9 @@ func testKnownSize[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
-func TestObserverIsTold(t *testing.T) { each(t, testObserver, testObserver, testObserver) }
+func TestObserverIsTold(t *testing.T) {
+	each(t, testObserver, testObserver, testObserver, testObserver)
+}
 
 func testObserver[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set := defaults()
@@ -287,7 +291,7 @@ func testObserver[T any](t *testing.T, kind batchertest.Kind[T]) {
 		time.Sleep(5 * time.Second)
 		return errRefused
 	})
-	encoded, err := kind.Marshal(kind.Make(0, 40))
+	encoded, err := kind.Wire(kind.Make(0, 40))
 	require.NoError(t, err)
 	r.send(40)
 	time.Sleep(200 * time.Millisecond)

@@ -68,6 +68,9 @@ func (b *Batcher[T]) Check() error {
 			return fmt.Errorf("partition %q holds nothing and is remembered", p.key)
 		}
 		if p.open != nil {
+			if b.sharesBytes() && !b.set.WaitForResult && p.open.bytes != b.signal.Bytes(p.open.data) {
+				return fmt.Errorf("%d bytes are open, %d counted", b.signal.Bytes(p.open.data), p.open.bytes)
+			}
 			pending += p.open.items
 			heap += p.open.heap
 		}
@@ -76,7 +79,7 @@ func (b *Batcher[T]) Check() error {
 		for bt := p.line.front; bt != nil; bt = bt.next {
 			sealed += bt.items
 			heap += bt.heap
-			if !bt.size().within(b.limit) || bt.items < 1 && !bt.filling {
+			if b.sharing == nil && !bt.size().within(b.limit) || bt.items < 1 && !bt.filling {
 				return fmt.Errorf("sealed batch of %+v", bt.size())
 			}
 			if bt.piece != nil {

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
 )
 
@@ -40,7 +41,7 @@ func TestGreedyTenantDoesNotDelayTheOthers(t *testing.T) {
 		{name: "an export each, longer ones", slots: 20, cap: 1, export: 100 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			each(t, testGreed[ptrace.Traces](c), testGreed[plog.Logs](c), testGreed[pmetric.Metrics](c))
+			each(t, testGreed[ptrace.Traces](c), testGreed[plog.Logs](c), testGreed[pmetric.Metrics](c), testGreed[*batcher.ProfilesData](c))
 		})
 	}
 }
@@ -64,7 +65,7 @@ func testGreed[T any](c greed) func(*testing.T, batchertest.Kind[T]) {
 			if name == greedy {
 				return nil
 			}
-			ids, _ := kind.Singles(data)
+			ids := kind.Identities(data)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, id := range ids {
@@ -156,7 +157,7 @@ func TestEqualTenantsGetEqualSharesOfAnOverload(t *testing.T) {
 		{name: "small, twenty with an export each", tenants: 20, cap: 1, items: 7, size: 50, queue: 600},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			each(t, testRivals[ptrace.Traces](c), testRivals[plog.Logs](c), testRivals[pmetric.Metrics](c))
+			each(t, testRivals[ptrace.Traces](c), testRivals[plog.Logs](c), testRivals[pmetric.Metrics](c), testRivals[*batcher.ProfilesData](c))
 		})
 	}
 }

@@ -161,7 +161,9 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 		Attempt: bt.attempts, Part: bt.piece != nil,
 	}
 	if b.weighsBytes && bt.piece == nil && bt.attempts == 1 { // it is all there
-		e.Bytes = bt.bytes
+		if e.Bytes = bt.bytes; b.sharesBytes() { // which may be a bound
+			e.Bytes = b.signal.Bytes(bt.data)
+		}
 	} else if b.set.Observer.MeasuresBytes() {
 		e.Bytes = b.signal.Bytes(bt.data)
 	}

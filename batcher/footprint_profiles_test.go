@@ -180,7 +180,7 @@ func BenchmarkProfiles(b *testing.B) {
 	}
 	run("do=size", func(p *ProfilesData) { profiles{}.Bytes(p) })
 	run("do=pdata-size", func(p *ProfilesData) { new(pprofile.ProtoMarshaler).ProfilesSize(p.pd) })
-	run("do=growth", func(p *ProfilesData) { profiles{}.growth(p, 1<<20) })
+	run("do=bound", func(p *ProfilesData) { profiles{}.bound(p, 1<<20) })
 	run("do=footprint", func(p *ProfilesData) { profilesFootprint(p) })
 	run("do=check", func(p *ProfilesData) { _ = p.Check() })
 	run("do=cut", func(p *ProfilesData) {

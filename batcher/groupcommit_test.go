@@ -13,7 +13,7 @@ import (
 )
 
 func TestGroupCommitCostsALoneCallerOnlyTheExport(t *testing.T) {
-	each(t, testLoneCaller, testLoneCaller, testLoneCaller)
+	each(t, testLoneCaller, testLoneCaller, testLoneCaller, testLoneCaller)
 }
 
 func testLoneCaller[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -31,7 +31,7 @@ func testLoneCaller[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGroupCommitMergesConcurrentCallers(t *testing.T) {
-	each(t, testMerged, testMerged, testMerged)
+	each(t, testMerged, testMerged, testMerged, testMerged)
 }
 
 func testMerged[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -69,7 +69,7 @@ func testMerged[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGroupCommitIsEachPartitionsOwn(t *testing.T) {
-	each(t, testGroupPartitions, testGroupPartitions, testGroupPartitions)
+	each(t, testGroupPartitions, testGroupPartitions, testGroupPartitions, testGroupPartitions)
 }
 
 // Two slots, three tenants: a tenant with nothing on its way goes as soon as a slot is
@@ -108,7 +108,7 @@ func testGroupPartitions[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGroupCommitKeepsTheTimeout(t *testing.T) {
-	each(t, testGroupTimeout, testGroupTimeout, testGroupTimeout)
+	each(t, testGroupTimeout, testGroupTimeout, testGroupTimeout, testGroupTimeout)
 }
 
 func testGroupTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -126,7 +126,7 @@ func testGroupTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGroupCommitDoesNotHammerAFailingDownstream(t *testing.T) {
-	each(t, testGroupRetry, testGroupRetry, testGroupRetry)
+	each(t, testGroupRetry, testGroupRetry, testGroupRetry, testGroupRetry)
 }
 
 // While a batch waits for its retry its partition is not idle: what comes gathers.

@@ -25,12 +25,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// each runs one generic test body for every signal, each in a bubble of virtual time.
+// each runs one generic test body for every signal, each in a bubble of virtual time. Profiles
+// are left out where the test is about cuts between any two items.
 func each(
 	t *testing.T,
 	traces func(*testing.T, batchertest.Kind[ptrace.Traces]),
 	logs func(*testing.T, batchertest.Kind[plog.Logs]),
 	metrics func(*testing.T, batchertest.Kind[pmetric.Metrics]),
+	profiles ...func(*testing.T, batchertest.Kind[*batcher.ProfilesData]),
 ) {
 	t.Helper()
 	t.Run("signal=traces", func(t *testing.T) {
@@ -42,6 +44,11 @@ func each(
 	t.Run("signal=metrics", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { metrics(t, batchertest.Metrics()) })
 	})
+	for _, test := range profiles {
+		t.Run("signal=profiles", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, batchertest.Profiles()) })
+		})
+	}
 }
 
 // defaults are settings for tests: small, and without any limit that a test does not

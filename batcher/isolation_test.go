@@ -76,7 +76,7 @@ func halve(faulty []bool) int {
 func mostFor(n int) int { return int(2*math.Log2(float64(n)) + 1) }
 
 func TestRefusedCallerIsFoundAndTheOthersAreDelivered(t *testing.T) {
-	each(t, testFindOne, testFindOne, testFindOne)
+	each(t, testFindOne, testFindOne, testFindOne, testFindOne)
 }
 
 // Every number of callers, every position of the faulty one, with and without order.
@@ -129,7 +129,7 @@ func findOne[T any](t *testing.T, kind batchertest.Kind[T], slots, n, bad int) {
 }
 
 func TestSeveralRefusedCallersAreFound(t *testing.T) {
-	each(t, testFindSeveral, testFindSeveral, testFindSeveral)
+	each(t, testFindSeveral, testFindSeveral, testFindSeveral, testFindSeveral)
 }
 
 func testFindSeveral[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -173,7 +173,7 @@ func testFindSeveral[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestIsolationEndsAfter64Exports(t *testing.T) {
-	each(t, testBound, testBound, testBound)
+	each(t, testBound, testBound, testBound, testBound)
 }
 
 // Every second of some 200 callers is faulty: too many to find them all. The number decides
@@ -216,7 +216,7 @@ func exhaust[T any](t *testing.T, kind batchertest.Kind[T], n int) {
 }
 
 func TestGeneralFailureIsNotIsolated(t *testing.T) {
-	each(t, testGeneral, testGeneral, testGeneral)
+	each(t, testGeneral, testGeneral, testGeneral, testGeneral)
 }
 
 func testGeneral[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -270,7 +270,7 @@ func testGeneral[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestOnlyPartsCountAsIsolated(t *testing.T) {
-	each(t, testIsolated, testIsolated, testIsolated)
+	each(t, testIsolated, testIsolated, testIsolated, testIsolated)
 }
 
 func testIsolated[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -290,7 +290,7 @@ func testIsolated[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRefusalThatDependsOnSizeLosesNothing(t *testing.T) {
-	each(t, testSizeRefused, testSizeRefused, testSizeRefused)
+	each(t, testSizeRefused, testSizeRefused, testSizeRefused, testSizeRefused)
 }
 
 // A server that takes no more than 10 items refuses for good what it could take in parts.
@@ -310,7 +310,7 @@ func testSizeRefused[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRetryableErrorIsNeverDivided(t *testing.T) {
-	each(t, testRetryableWhole, testRetryableWhole, testRetryableWhole)
+	each(t, testRetryableWhole, testRetryableWhole, testRetryableWhole, testRetryableWhole)
 }
 
 func testRetryableWhole[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -323,7 +323,7 @@ func testRetryableWhole[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestWithdrawnCallersTakeNoPartInIsolation(t *testing.T) {
-	each(t, testWithdrawnIsolation, testWithdrawnIsolation, testWithdrawnIsolation)
+	each(t, testWithdrawnIsolation, testWithdrawnIsolation, testWithdrawnIsolation, testWithdrawnIsolation)
 }
 
 func testWithdrawnIsolation[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -343,7 +343,7 @@ func testWithdrawnIsolation[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestWithoutWaitingIsolationGoesAlongResources(t *testing.T) {
-	each(t, testResources, testResources, testResources)
+	each(t, testResources, testResources, testResources, testResources)
 }
 
 // Requests of 14 items have two resources of 7.
@@ -371,7 +371,7 @@ func testResources[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestFaultyRequestTakesNoOtherWithIt(t *testing.T) {
-	each(t, testFaultyRequest, testFaultyRequest, testFaultyRequest)
+	each(t, testFaultyRequest, testFaultyRequest, testFaultyRequest, testFaultyRequest)
 }
 
 // Ten requests of three resources each, one of which has faulty resources that are all
@@ -420,7 +420,7 @@ func testFaultyRequest[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestOnlyRequestOfABatchIsDividedAlongItsResources(t *testing.T) {
-	each(t, testOnlyRequest, testOnlyRequest, testOnlyRequest)
+	each(t, testOnlyRequest, testOnlyRequest, testOnlyRequest, testOnlyRequest)
 }
 
 func testOnlyRequest[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -437,7 +437,7 @@ func testOnlyRequest[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestIsolationOfManyFaultyResourcesStaysInItsBound(t *testing.T) {
-	each(t, testManyResources, testManyResources, testManyResources)
+	each(t, testManyResources, testManyResources, testManyResources, testManyResources)
 }
 
 // Every second resource of every request is faulty, in unlike words: the searches within the
@@ -479,7 +479,7 @@ func manyResources[T any](t *testing.T, kind batchertest.Kind[T], requests, size
 }
 
 func TestResourcesWithoutItemsAreNoUnits(t *testing.T) {
-	each(t, testBareResources, testBareResources, testBareResources)
+	each(t, testBareResources, testBareResources, testBareResources, testBareResources)
 }
 
 // They go with what comes behind them, or with the last unit.
@@ -509,7 +509,7 @@ func testBareResources[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPartialRefusalIsBelieved(t *testing.T) {
-	each(t, testPartialRefusal, testPartialRefusal, testPartialRefusal)
+	each(t, testPartialRefusal, testPartialRefusal, testPartialRefusal, testPartialRefusal)
 }
 
 // Downstream says which items it refused for good: sending the rest again would double it.
@@ -529,7 +529,7 @@ func testPartialRefusal[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestIsolationKeepsTheOrderOfItsPartition(t *testing.T) {
-	each(t, testIsolationOrder, testIsolationOrder, testIsolationOrder)
+	each(t, testIsolationOrder, testIsolationOrder, testIsolationOrder, testIsolationOrder)
 }
 
 // Batches behind the one that was refused wait until the last part of it has been sent.
@@ -565,7 +565,7 @@ func skipped(from, to int) (n int) {
 }
 
 func TestPartsAreLinkedToTheirOwnCallers(t *testing.T) {
-	each(t, testPartLinks, testPartLinks, testPartLinks)
+	each(t, testPartLinks, testPartLinks, testPartLinks, testPartLinks)
 }
 
 // Every second of ten callers is traced. Its span is linked from the exports that its items
@@ -625,7 +625,7 @@ func testPartLinks[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPartsAreLinkedToAllCallersWhereNobodyWaits(t *testing.T) {
-	each(t, testAllLinks, testAllLinks, testAllLinks)
+	each(t, testAllLinks, testAllLinks, testAllLinks, testAllLinks)
 }
 
 // Whose the resources are is not known any more.
@@ -647,7 +647,7 @@ func testAllLinks[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestIsolationGivesWayToShutdown(t *testing.T) {
-	each(t, testIsolationShutdown, testIsolationShutdown, testIsolationShutdown)
+	each(t, testIsolationShutdown, testIsolationShutdown, testIsolationShutdown, testIsolationShutdown)
 }
 
 // The refused batch's parts are on their way, the second of them hangs.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumererror/xconsumererror"
 )
 
 // joinOutcomes makes one error of the outcomes of one request's parts that were not
@@ -57,7 +58,7 @@ func withoutData(err error) error {
 
 func isPartial(err error) bool {
 	return errors.As(err, new(consumererror.Traces)) || errors.As(err, new(consumererror.Logs)) ||
-		errors.As(err, new(consumererror.Metrics))
+		errors.As(err, new(consumererror.Metrics)) || errors.As(err, new(xconsumererror.Profiles))
 }
 
 type dataless struct{ err error }
@@ -68,7 +69,7 @@ func (d dataless) Is(target error) bool { return errors.Is(d.err, target) }
 
 func (d dataless) As(target any) bool {
 	switch target.(type) {
-	case *consumererror.Traces, *consumererror.Logs, *consumererror.Metrics:
+	case *consumererror.Traces, *consumererror.Logs, *consumererror.Metrics, *xconsumererror.Profiles:
 		return false
 	}
 	return errors.As(d.err, target)

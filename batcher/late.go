@@ -17,6 +17,7 @@ type entry[T any] struct {
 	sizes *Sizes    // of data; nil: only left is known
 	cut   Cutter[T] // set once pieces are taken from data
 	apart bool      // data is not whole any more
+	most  int       // items in the largest part of data that is never cut; 0: not known
 	late  []T       // what was admitted too late to get into a batch
 
 	partition *partition[T]
@@ -39,7 +40,7 @@ func (b *Batcher[T]) pieceSize() int {
 // in full batches, or one batch if that is more, so that it neither waits for all to be free
 // nor keeps the line to itself.
 func (b *Batcher[T]) ask(e *entry[T]) (piece, least Size) {
-	least = Size{Items: 1, Heap: b.heaviest(e)}
+	least = Size{Items: b.mostTogether(e), Heap: b.heaviest(e)}
 	if !e.apart && b.budget.holds(e.left) {
 		return e.left, least
 	}
@@ -50,7 +51,19 @@ func (b *Batcher[T]) ask(e *entry[T]) (piece, least Size) {
 		likely := int(float64(e.left.Items) * float64(most) / float64(e.left.Heap))
 		piece.Items, piece.Heap = min(piece.Items, likely+1), most
 	}
+	piece.Items = max(piece.Items, least.Items)
 	return piece, least
+}
+
+// mostTogether is the most items of an entry that are never cut, if they are not too many.
+func (b *Batcher[T]) mostTogether(e *entry[T]) int {
+	if b.sharing == nil {
+		return 1
+	}
+	if e.most == 0 {
+		e.most = b.sharing.most(e.data)
+	}
+	return max(1, min(e.most, e.left.Items, b.set.QueueSize))
 }
 
 // heaviest is the most heap that one item of an entry takes, if it is not too large. As long

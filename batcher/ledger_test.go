@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pprofile"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
@@ -178,6 +179,13 @@ func plain[T any](items int) T {
 		for range items {
 			points.AppendEmpty()
 		}
+	case **batcher.ProfilesData:
+		pd := pprofile.NewProfiles()
+		all := pd.ResourceProfiles().AppendEmpty().ScopeProfiles().AppendEmpty().Profiles()
+		for range items { // which stay together in one
+			all.AppendEmpty().Samples().AppendEmpty()
+		}
+		*d = batcher.NewProfilesData(pd)
 	default:
 		panic(fmt.Sprintf("no plain %T", *data))
 	}

@@ -7,31 +7,32 @@ import (
 )
 
 // lost are items of one request of which each alone exceeds SendBatchMaxBytes, or all of
-// MemoryLimit. They are accepted and dropped, so that their neighbours travel on.
+// MemoryLimit, or which lie in a profile that exceeds all of QueueSize or MemoryLimit. They are
+// accepted and dropped, so that their neighbours travel on.
 type lost[T any] struct {
 	Size         // Bytes is not used
 	data    []T  // until they are dropped for good
-	largest Size // in each respect
+	largest Size // in each respect, of what is never cut
 }
 
-// tooLarge tells whether an item can never be sent, or never be held.
+// tooLarge tells whether what is never cut can never be sent, or never be held. What has more than
+// one item may exceed the limits of a batch.
 func (b *Batcher[T]) tooLarge(item Size) bool {
-	return item.Bytes > b.limit.Bytes || b.budget.heavy && item.Heap > b.set.MemoryLimit
+	return !b.budget.holds(item) || b.sharing == nil && item.Bytes > b.limit.Bytes
 }
 
 // add adds something that is alone too large, which may be an element without items.
 func (l *lost[T]) add(data T, s Size) {
 	l.data = append(l.data, data)
-	l.note(s)
+	if s.Items > 0 {
+		l.note(s, s)
+	}
 }
 
-func (l *lost[T]) note(s Size) {
-	if s.Items == 0 {
-		return
-	}
+func (l *lost[T]) note(s, largest Size) {
 	l.Items += s.Items
 	l.Heap += s.Heap
-	l.largest = Size{1, max(l.largest.Bytes, s.Bytes), max(l.largest.Heap, s.Heap)}
+	l.largest = Size{max(l.largest.Items, largest.Items), max(l.largest.Bytes, largest.Bytes), max(l.largest.Heap, largest.Heap)}
 }
 
 // lose drops items that are too large, and gives back what was taken of the budget for them,
@@ -43,7 +44,7 @@ func (b *Batcher[T]) lose(c *caller[T], p *partition[T], l *lost[T], unused Size
 		if c.lost == nil {
 			c.lost = new(lost[T])
 		}
-		c.lost.note(Size{l.Items, l.largest.Bytes, l.largest.Heap})
+		c.lost.note(l.Size, l.largest)
 	}
 	if give := l.plus(unused); give.Items > 0 || give.Heap > 0 {
 		b.woken = chainWaiters(b.woken, b.release(p, give))
@@ -52,11 +53,18 @@ func (b *Batcher[T]) lose(c *caller[T], p *partition[T], l *lost[T], unused Size
 
 // lostError is what a caller is told of the items of its request that were lost.
 func (b *Batcher[T]) lostError(l *lost[T], items int) error {
-	err := fmt.Errorf("%w: %d of %d items exceed send_batch_max_bytes (%d) each, the largest takes %d bytes",
-		ErrItemTooLarge, l.Items, items, b.set.SendBatchMaxBytes, l.largest.Bytes)
-	if l.largest.Bytes <= b.limit.Bytes {
-		err = fmt.Errorf("%w: %d of %d items exceed memory_limit (%d) each, the largest takes about %d bytes of memory",
-			ErrItemTooLarge, l.Items, items, b.set.MemoryLimit, l.largest.Heap)
+	exceed := "exceed"
+	if b.sharing != nil {
+		exceed = "are in profiles that exceed"
 	}
-	return consumererror.NewPermanent(unacceptable{err})
+	var why string
+	switch {
+	case b.sharing == nil && l.largest.Bytes > b.limit.Bytes:
+		why = fmt.Sprintf("send_batch_max_bytes (%d) each, the largest takes %d bytes", b.set.SendBatchMaxBytes, l.largest.Bytes)
+	case l.largest.Items > b.set.QueueSize:
+		why = fmt.Sprintf("queue_size (%d) each, the largest has %d items", b.set.QueueSize, l.largest.Items)
+	default:
+		why = fmt.Sprintf("memory_limit (%d) each, the largest takes about %d bytes of memory", b.set.MemoryLimit, l.largest.Heap)
+	}
+	return consumererror.NewPermanent(unacceptable{fmt.Errorf("%w: %d of %d items %s %s", ErrItemTooLarge, l.Items, items, exceed, why)})
 }

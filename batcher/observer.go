@@ -114,5 +114,8 @@ type Stats struct {
 	// IsolationExports counts the further exports of batches that were refused for good,
 	// by which those items were found that they were refused for.
 	IsolationExports int64
-	Evictions        int64 // partitions retired to make room for another one
+	// Oversized counts batches that exceed SendBatchMaxSize or SendBatchMaxBytes, because they
+	// consist of one profile, which is never cut.
+	Oversized int64
+	Evictions int64 // partitions retired to make room for another one
 }

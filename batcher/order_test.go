@@ -81,7 +81,7 @@ func TestTenantsKeepTheirOrderInParallel(t *testing.T) {
 		}},
 	} {
 		t.Run(q.name, func(t *testing.T) {
-			each(t, testTenantOrder[ptrace.Traces](q), testTenantOrder[plog.Logs](q), testTenantOrder[pmetric.Metrics](q))
+			each(t, testTenantOrder[ptrace.Traces](q), testTenantOrder[plog.Logs](q), testTenantOrder[pmetric.Metrics](q), testTenantOrder[*batcher.ProfilesData](q))
 		})
 	}
 }
@@ -95,7 +95,7 @@ func testTenantOrder[T any](q queues) func(*testing.T, batchertest.Kind[T]) {
 }
 
 func TestOrderPerTenantCostsNoThroughput(t *testing.T) {
-	each(t, testOrderThroughput, testOrderThroughput, testOrderThroughput)
+	each(t, testOrderThroughput, testOrderThroughput, testOrderThroughput, testOrderThroughput)
 }
 
 func testOrderThroughput[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -117,7 +117,7 @@ func runQueues[T any](t *testing.T, kind batchertest.Kind[T], q queues) (time.Du
 	var busy [orderedTenants]bool
 	jitter := rand.New(rand.NewPCG(3, 4))
 	r := keepBooks(t, kind, set, func(_ context.Context, name string, data T) error {
-		ids, _ := kind.Singles(data)
+		ids := kind.Identities(data)
 		who, err := strconv.Atoi(name)
 		if err != nil {
 			t.Error(err)

@@ -46,7 +46,7 @@ func same[V any](n int, v V) (all []V) {
 }
 
 func TestWaitingCallerReturnsWithTheOutcomeOfItsBatch(t *testing.T) {
-	each(t, testOwnOutcome, testOwnOutcome, testOwnOutcome)
+	each(t, testOwnOutcome, testOwnOutcome, testOwnOutcome, testOwnOutcome)
 }
 
 func testOwnOutcome[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -72,7 +72,7 @@ func testOwnOutcome[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestWaitingCallerOfSeveralBatchesWaitsForAll(t *testing.T) {
-	each(t, testSeveralBatches, testSeveralBatches, testSeveralBatches)
+	each(t, testSeveralBatches, testSeveralBatches, testSeveralBatches, testSeveralBatches)
 }
 
 func testSeveralBatches[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -91,7 +91,7 @@ func testSeveralBatches[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestErrorOfACallerKeepsWhatItMeans(t *testing.T) {
-	each(t, testMeaning, testMeaning, testMeaning)
+	each(t, testMeaning, testMeaning, testMeaning, testMeaning)
 }
 
 // special is an error that a caller looks for.
@@ -144,7 +144,7 @@ func testMeaning[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPartialErrorReachesOnlyACallerThatWasAlone(t *testing.T) {
-	each(t, testPartialOwner, testPartialOwner, testPartialOwner)
+	each(t, testPartialOwner, testPartialOwner, testPartialOwner, testPartialOwner)
 }
 
 func testPartialOwner[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -192,7 +192,7 @@ func testPartialOwner[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestCallerWhoseContextEndsWithdrawsWhatIsPending(t *testing.T) {
-	each(t, testWithdraw, testWithdraw, testWithdraw)
+	each(t, testWithdraw, testWithdraw, testWithdraw, testWithdraw)
 }
 
 func testWithdraw[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -226,7 +226,7 @@ func testWithdraw[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestLastCallerToLeaveLeavesNoBatch(t *testing.T) {
-	each(t, testEmptied, testEmptied, testEmptied)
+	each(t, testEmptied, testEmptied, testEmptied, testEmptied)
 }
 
 func testEmptied[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -254,7 +254,7 @@ func testEmptied[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestCallersThatJoinAndLeaveDoNotGrowABatch(t *testing.T) {
-	each(t, testShareBound, testShareBound, testShareBound)
+	each(t, testShareBound, testShareBound, testShareBound, testShareBound)
 }
 
 // There is always one caller in the batch, so that it is never empty, and never two items.
@@ -278,7 +278,7 @@ func testShareBound[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPartitionThatWaitedForASlotCanBeEmptied(t *testing.T) {
-	each(t, testEmptiedEager, testEmptiedEager, testEmptiedEager)
+	each(t, testEmptiedEager, testEmptiedEager, testEmptiedEager, testEmptiedEager)
 }
 
 // Of two tenants one has the slot, and the other's callers leave before it is free.
@@ -301,7 +301,7 @@ func testEmptiedEager[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestSealedItemsTravelOnWithoutTheirCaller(t *testing.T) {
-	each(t, testTravelOn, testTravelOn, testTravelOn)
+	each(t, testTravelOn, testTravelOn, testTravelOn, testTravelOn)
 }
 
 func testTravelOn[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -327,7 +327,7 @@ func testTravelOn[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestNothingOfAWaitingCallerGoesDownstream(t *testing.T) {
-	each(t, testNoCaller, testNoCaller, testNoCaller)
+	each(t, testNoCaller, testNoCaller, testNoCaller, testNoCaller)
 }
 
 func testNoCaller[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -349,7 +349,7 @@ func testNoCaller[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestWithdrawalLetsBlockedCallersIn(t *testing.T) {
-	each(t, testWithdrawalAdmits, testWithdrawalAdmits, testWithdrawalAdmits)
+	each(t, testWithdrawalAdmits, testWithdrawalAdmits, testWithdrawalAdmits, testWithdrawalAdmits)
 }
 
 func testWithdrawalAdmits[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -374,7 +374,7 @@ func testWithdrawalAdmits[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestShutdownAnswersEveryWaitingCaller(t *testing.T) {
-	each(t, testShutdownAnswers, testShutdownAnswers, testShutdownAnswers)
+	each(t, testShutdownAnswers, testShutdownAnswers, testShutdownAnswers, testShutdownAnswers)
 }
 
 func testShutdownAnswers[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -424,7 +424,7 @@ func testShutdownAnswers[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRequestCutShortByShutdownTellsWhatBecameOfTheRest(t *testing.T) {
-	each(t, testCutShortWaiting, testCutShortWaiting, testCutShortWaiting)
+	each(t, testCutShortWaiting, testCutShortWaiting, testCutShortWaiting, testCutShortWaiting)
 }
 
 func testCutShortWaiting[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -463,7 +463,7 @@ func testCutShortWaiting[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestCallerThatLeavesWhileItsRequestIsAdmittedRepeatsAllOfIt(t *testing.T) {
-	each(t, testLeaveHalfway, testLeaveHalfway, testLeaveHalfway)
+	each(t, testLeaveHalfway, testLeaveHalfway, testLeaveHalfway, testLeaveHalfway)
 }
 
 func testLeaveHalfway[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -483,7 +483,7 @@ func testLeaveHalfway[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestEmptyRequestHasAnOutcomeAtOnce(t *testing.T) {
-	each(t, testEmptyWaiting, testEmptyWaiting, testEmptyWaiting)
+	each(t, testEmptyWaiting, testEmptyWaiting, testEmptyWaiting, testEmptyWaiting)
 }
 
 func testEmptyWaiting[T any](t *testing.T, kind batchertest.Kind[T]) {

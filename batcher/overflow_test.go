@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumererror/xconsumererror"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
@@ -17,7 +18,7 @@ import (
 // The review of OpenTelemetry Rust's batch processors counted 2,560 records under a
 // limit of 2,048: the queue plus a batch of 512 that had left it for its export.
 func TestHangingDownstreamHoldsExactlyTheLimit(t *testing.T) {
-	each(t, testExactLimit, testExactLimit, testExactLimit)
+	each(t, testExactLimit, testExactLimit, testExactLimit, testExactLimit)
 }
 
 func testExactLimit[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -49,7 +50,7 @@ func testExactLimit[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRoomComesBackWhenAnExportReturnsAndNotBefore(t *testing.T) {
-	each(t, testRoom, testRoom, testRoom)
+	each(t, testRoom, testRoom, testRoom, testRoom)
 }
 
 func testRoom[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -73,7 +74,7 @@ func testRoom[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestBlockedCallersAreAdmittedFirstComeFirstServed(t *testing.T) {
-	each(t, testFirstCome, testFirstCome, testFirstCome)
+	each(t, testFirstCome, testFirstCome, testFirstCome, testFirstCome)
 }
 
 func testFirstCome[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -96,7 +97,7 @@ func testFirstCome[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestBlockedCallerLeavesWhenItsContextEnds(t *testing.T) {
-	each(t, testBlockedCanceled, testBlockedCanceled, testBlockedCanceled)
+	each(t, testBlockedCanceled, testBlockedCanceled, testBlockedCanceled, testBlockedCanceled)
 }
 
 func testBlockedCanceled[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -127,7 +128,7 @@ func testBlockedCanceled[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestEndedContextIsRefusedEvenIfThereIsRoom(t *testing.T) {
-	each(t, testEndedContext, testEndedContext, testEndedContext)
+	each(t, testEndedContext, testEndedContext, testEndedContext, testEndedContext)
 }
 
 func testEndedContext[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -141,7 +142,7 @@ func testEndedContext[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPressureSendsTheFullestBatchBeforeItsTick(t *testing.T) {
-	each(t, testPressure, testPressure, testPressure)
+	each(t, testPressure, testPressure, testPressure, testPressure)
 }
 
 func testPressure[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -161,7 +162,7 @@ func testPressure[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPressureActsOnWhatAnAdmittedWaiterBrings(t *testing.T) {
-	each(t, testPressureAgain, testPressureAgain, testPressureAgain)
+	each(t, testPressureAgain, testPressureAgain, testPressureAgain, testPressureAgain)
 }
 
 // One caller after the other waits for all of the room. No batch gets full and no tick
@@ -183,7 +184,7 @@ func testPressureAgain[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRequestLargerThanTheBudgetWithoutBlockingIsPermanent(t *testing.T) {
-	each(t, testTooLarge, testTooLarge, testTooLarge)
+	each(t, testTooLarge, testTooLarge, testTooLarge, testTooLarge)
 }
 
 func testTooLarge[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -199,7 +200,7 @@ func testTooLarge[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRequestLargerThanTheBudgetIsAdmittedPieceByPiece(t *testing.T) {
-	each(t, testPieces, testPieces, testPieces)
+	each(t, testPieces, testPieces, testPieces, testPieces)
 }
 
 func testPieces[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -218,7 +219,7 @@ func testPieces[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPiecesDoNotOvertakeWhatWasAcceptedBefore(t *testing.T) {
-	each(t, testPiecesOrder, testPiecesOrder, testPiecesOrder)
+	each(t, testPiecesOrder, testPiecesOrder, testPiecesOrder, testPiecesOrder)
 }
 
 func testPiecesOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -239,6 +240,7 @@ func partial[T any](t *testing.T, kind batchertest.Kind[T], err error) []int {
 	var td consumererror.Traces
 	var ld consumererror.Logs
 	var md consumererror.Metrics
+	var pd xconsumererror.Profiles
 	switch {
 	case errors.As(err, &td):
 		data = td.Data()
@@ -246,6 +248,8 @@ func partial[T any](t *testing.T, kind batchertest.Kind[T], err error) []int {
 		data = ld.Data()
 	case errors.As(err, &md):
 		data = md.Data()
+	case errors.As(err, &pd):
+		data = batcher.NewProfilesData(pd.Data())
 	}
 	require.IsType(t, *new(T), data)
 	ids, err := kind.IDs(data.(T))
@@ -254,7 +258,7 @@ func partial[T any](t *testing.T, kind batchertest.Kind[T], err error) []int {
 }
 
 func TestPieceByPieceCutShortReturnsTheRest(t *testing.T) {
-	each(t, testPiecesCut, testPiecesCut, testPiecesCut)
+	each(t, testPiecesCut, testPiecesCut, testPiecesCut, testPiecesCut)
 }
 
 func testPiecesCut[T any](t *testing.T, kind batchertest.Kind[T]) {

@@ -22,7 +22,7 @@ func with(md map[string][]string) context.Context {
 func tenant(name string) context.Context { return with(map[string][]string{"tenant": {name}}) }
 
 func TestPartitionsDoNotMixAndDownstreamSeesTheirMetadata(t *testing.T) {
-	each(t, testPartitions, testPartitions, testPartitions)
+	each(t, testPartitions, testPartitions, testPartitions, testPartitions)
 }
 
 func testPartitions[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -79,7 +79,7 @@ func testPartitions[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestExportRunsOnNobodysContext(t *testing.T) {
-	each(t, testNobodysContext, testNobodysContext, testNobodysContext)
+	each(t, testNobodysContext, testNobodysContext, testNobodysContext, testNobodysContext)
 }
 
 func testNobodysContext[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -105,7 +105,7 @@ func testNobodysContext[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestLimitCountsLivePartitions(t *testing.T) {
-	each(t, testCardinality, testCardinality, testCardinality)
+	each(t, testCardinality, testCardinality, testCardinality, testCardinality)
 }
 
 func testCardinality[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -129,7 +129,7 @@ func testCardinality[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestManyTenantsOverTimeAreNotRefusedAndNotRemembered(t *testing.T) {
-	each(t, testManyTenants, testManyTenants, testManyTenants)
+	each(t, testManyTenants, testManyTenants, testManyTenants, testManyTenants)
 }
 
 func testManyTenants[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -156,7 +156,7 @@ func testManyTenants[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPartitionWithAnExportUnderWayIsNotForgotten(t *testing.T) {
-	each(t, testNotForgotten, testNotForgotten, testNotForgotten)
+	each(t, testNotForgotten, testNotForgotten, testNotForgotten, testNotForgotten)
 }
 
 // With one export per partition a tenant that is evicted, and comes back while its
@@ -187,7 +187,7 @@ func testNotForgotten[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPartitionIsNotForgottenByATickDuringItsExport(t *testing.T) {
-	each(t, testNotForgottenByTick, testNotForgottenByTick, testNotForgottenByTick)
+	each(t, testNotForgottenByTick, testNotForgottenByTick, testNotForgottenByTick, testNotForgottenByTick)
 }
 
 // The tick at 1 s starts an export that hangs, the one at 2 s finds nothing.

@@ -43,7 +43,7 @@ type batch[T any] struct {
 	// data then too.
 	data  T
 	items int
-	bytes int  // in OTLP's encoding, if that is limited, until the batch is divided
+	bytes int  // in OTLP's encoding, at most, if that is limited, until the batch is divided
 	heap  int  // taken of the budget, if that is limited
 	ready bool // data is set; only looked at where that happens late
 
@@ -187,12 +187,13 @@ func (l *line[T]) remove(b *batch[T]) {
 }
 
 // last returns the last batch if what is accepted now may still join it; nil otherwise. It
-// may while it waits for the first time, and nothing is open that would be overtaken. So
+// may while it waits for the first time, its data is not put together, and nothing is open that
+// would be overtaken. So
 // what comes while downstream is slow does not end up in a batch for each tick, and slots
 // that go round are not spent on fragments.
 func (l *line[T]) last() *batch[T] {
 	b := l.back
-	if b == nil || b.filling || b.attempts > 0 || b.piece != nil {
+	if b == nil || b.filling || b.ready || b.piece != nil {
 		return nil
 	}
 	return b

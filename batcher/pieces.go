@@ -22,6 +22,21 @@ func (b *Batcher[T]) room(bt *batch[T]) Size {
 	return Size{b.limit.Items - bt.items, b.limit.Bytes - bt.bytes, math.MaxInt}
 }
 
+// fits tells whether data of that size can be put into an open batch. Nil is empty. Where the size is
+// a bound, it is looked at more closely if that does not fit and the batch has its data.
+func (b *Batcher[T]) fits(bt *batch[T], data T, size Size) bool {
+	room := b.room(bt)
+	if size.Bytes > room.Bytes && b.sharesBytes() {
+		switch {
+		case bt == nil:
+			size.Bytes = b.signal.Bytes(data)
+		case !b.set.WaitForResult:
+			size.Bytes = b.sharing.added(data, bt.data)
+		}
+	}
+	return size.within(room)
+}
+
 // part is a part of a request and its size.
 type part[T any] struct {
 	data T
@@ -36,6 +51,7 @@ type cuts[T any] struct {
 	// full are further batches, from first to last.
 	first, last *batch[T]
 	n           int
+	oversized   int // of them
 	full        Size
 
 	rest part[T] // what is left behind them. It fits into a batch.
@@ -73,12 +89,19 @@ func (r *cuts[T]) chargeRest(heap int) {
 // cutUp cuts up to so much into batches that are no larger than size.
 func (b *Batcher[T]) cutUp(c *caller[T], cut Cutter[T], size, most Size, r *cuts[T]) {
 	b.cutItems(c, cut, size, most, r)
-	if cut.Left().Items > 0 {
-		return // goes on later
+	if cut.Left().Items == 0 { // otherwise it goes on later
+		b.cutLoose(cut, size, r)
 	}
+	if r.rest.Items > 0 && b.sharesBytes() {
+		r.rest.Bytes = b.joining(r.rest.data)
+	}
+}
+
+// cutLoose is cutUp for what comes behind the last item, and what is loose in the end.
+func (b *Batcher[T]) cutLoose(cut Cutter[T], size Size, r *cuts[T]) {
 	for left := cut.Left(); left != (Size{}); left = cut.Left() {
 		first := cut.First()
-		r.loose = append(r.loose, part[T]{cut.Alone(), first})
+		b.addLoose(r, part[T]{cut.Alone(), first})
 	}
 	r.rest = b.takeAlong(r, r.rest, size)
 	for bt := r.first; bt != nil && len(r.loose) > 0; bt = bt.next {
@@ -88,7 +111,7 @@ func (b *Batcher[T]) cutUp(c *caller[T], cut Cutter[T], size, most Size, r *cuts
 	}
 }
 
-// cutItems is cutUp but for what comes behind the last item, and what is loose in the end.
+// cutItems is cutUp up to the last item.
 func (b *Batcher[T]) cutItems(c *caller[T], cut Cutter[T], size, most Size, r *cuts[T]) {
 	most.Bytes = math.MaxInt
 	for cut.Left().Items > 0 {
@@ -104,21 +127,37 @@ func (b *Batcher[T]) cutItems(c *caller[T], cut Cutter[T], size, most Size, r *c
 			most = most.minus(next.Size)
 			next.Size = r.charge(next.Size)
 			next = b.takeAlong(r, next, size)
-			if cut.Left().Items == 0 || most.Items == 0 || cut.First().Heap > most.Heap {
+			if cut.Left().Items == 0 || !cut.First().within(most) {
 				r.rest = next
 				return
 			}
 			b.addFull(c, r, next)
 		case b.signal.Resources(next.data) > 0:
-			r.loose = append(r.loose, next)
-		case b.tooLarge(cut.First()):
-			first := cut.First()
-			r.lost.add(cut.Alone(), r.charge(first))
-			most = most.minus(first)
+			b.addLoose(r, next)
 		default:
-			return // what is granted does not suffice for more
+			first := cut.First()
+			switch {
+			case b.tooLarge(first):
+				r.lost.add(cut.Alone(), r.charge(first))
+			case b.sharing != nil && first.Items == 0: // a profile without samples
+				b.addLoose(r, part[T]{cut.Alone(), first})
+				continue
+			case b.sharing != nil && first.within(most):
+				b.addFull(c, r, part[T]{cut.Alone(), r.charge(first)})
+			default:
+				return // what is granted does not suffice for more
+			}
+			most = most.minus(first)
 		}
 	}
+}
+
+// addLoose keeps an element without items for takeAlong.
+func (b *Batcher[T]) addLoose(r *cuts[T], p part[T]) {
+	if b.sharesBytes() {
+		p.Bytes = b.joining(p.data)
+	}
+	r.loose = append(r.loose, p)
 }
 
 // takeAlong adds to a part, if it has items, what is loose, as far as it fits.
@@ -156,6 +195,9 @@ func (b *Batcher[T]) addFull(c *caller[T], r *cuts[T], p part[T]) {
 	r.last = bt
 	r.n++
 	r.full = r.full.plus(p.Size)
+	if !bt.size().within(b.limit) {
+		r.oversized++
+	}
 }
 
 // adopt makes the full batches among the cuts sealed batches of p, as of now. The caller
@@ -170,6 +212,7 @@ func (b *Batcher[T]) adopt(c *caller[T], p *partition[T], r *cuts[T], now time.T
 	b.accepted += int64(r.full.Items)
 	b.stats.Sealed += int64(r.full.Items)
 	b.stats.Batches[TriggerSize] += int64(r.n)
+	b.stats.Oversized += int64(r.oversized)
 }
 
 // undo moves everything that was cut off to dst.
@@ -234,18 +277,25 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	b.open(p)
 	p.open.filling = true
 	head := b.seal(p, TriggerSize, time.Now())
-	room := b.room(head)
+	room, there := b.room(head), head.data
 	b.mu.Unlock()
 
 	cut := b.signal.Cut(data, b.sizesToCut(data, sizes))
 	r := cuts[T]{heap: size.Heap}
 	top := part[T]{}
-	top.data, top.Size = cut.Next(room)
+	switch {
+	case room == b.limit: // it is empty
+		top.data, top.Size = cut.Next(room)
+	case b.sharesBytes() && b.set.WaitForResult: // what it has in common with the request is not known
+		top.data = b.signal.New(0)
+	default:
+		top.data, top.Size = cut.Fill(room, there)
+	}
 	if top.Items > 0 {
 		top.Size = r.charge(top.Size)
 		r.top = top
 	} else if b.signal.Resources(top.data) > 0 {
-		r.loose = append(r.loose, top)
+		b.addLoose(&r, top)
 	}
 	b.cutUp(c, cut, b.limit, unlimited, &r)
 	r.chargeRest(r.heap)

@@ -3,6 +3,7 @@ package batcher
 import (
 	"errors"
 
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumererror/xconsumererror"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pprofile"
@@ -159,7 +160,6 @@ func (p *ProfilesData) prepare() {
 
 // merge moves everything in src to p, which is prepared.
 func (p *ProfilesData) merge(src *ProfilesData) {
-	src.lookUp()
 	d := p.pd.Dictionary()
 	for k := range tables {
 		if p.index.lens[k] == 0 && (k == stringTable || tableLen(src.pd.Dictionary(), k) > 0) {
@@ -171,11 +171,10 @@ func (p *ProfilesData) merge(src *ProfilesData) {
 	}
 	t := newTransfer(src)
 	defer t.free()
-	t.begin(p.index, p.dict)
-	rps := src.pd.ResourceProfiles()
-	p.outer += src.outerSize(0, rps.Len(), t, func(profile pprofile.Profile) int { return profileSize(profile, t) })
+	p.outer += t.numberAll(src, p)
 	p.dict = t.size
 	t.build(d, true)
+	rps := src.pd.ResourceProfiles()
 	for _, rp := range rps.All() {
 		for _, sp := range rp.ScopeProfiles().All() {
 			for _, profile := range sp.Profiles().All() {
@@ -205,10 +204,10 @@ func (p *ProfilesData) clear() {
 }
 
 // Profiles is the Signal of profiles. Its items are samples. Requests are cut between profiles:
-// the samples of one profile stay together. Profiles without samples travel along.
+// the samples of one profile stay together. Profiles without samples travel along. A profile
+// that exceeds SendBatchMaxSize or SendBatchMaxBytes by itself is a batch of its own.
 //
-// Merging can make indices longer, which a Batcher does not count yet: a batch can exceed
-// SendBatchMaxBytes by that. The processor does not offer profiles before it does.
+// The data of a request must pass Check: an index that leads nowhere counts as unset otherwise.
 func Profiles() Signal[*ProfilesData] { return profiles{} }
 
 type profiles struct{}
@@ -233,12 +232,48 @@ func (profiles) Bytes(p *ProfilesData) int {
 	return p.outer + asEntry(p.dict)
 }
 
-// growth is the most by which Bytes of a batch can increase when p is merged into it, beyond Bytes
-// of p, if that much does not make the batch larger than limit: indices can be larger in
-// the dictionary of the batch. It walks all of p.
-func (profiles) growth(p *ProfilesData, limit int) int {
-	// Entries of a table have at least two bytes.
-	return p.worst(func(table) int { return limit / 2 }) - profiles{}.Bytes(p)
+// normalize makes the first entries of the dictionary empty.
+func (profiles) normalize(p *ProfilesData) {
+	if p.lookUp(); p.filled != ([tables]bool{}) {
+		p.prepare()
+	}
+}
+
+// bound is more than Bytes where indices can be larger in the dictionary of the batch. It walks
+// all of p.
+func (profiles) bound(p *ProfilesData, limit int) int {
+	return p.worst(func(table) int { return mostEntries(limit) })
+}
+
+// mostEntries is the most entries in a table of a dictionary of that size: each has at least two
+// bytes. Indices are not longer than for 1<<30.
+func mostEntries(bytes int) int { return min(bytes/2, 1<<30) }
+
+func (profiles) added(src, dst *ProfilesData) int {
+	dst.prepare()
+	t := newTransfer(src)
+	defer t.free()
+	grown := t.numberAll(src, dst) + asEntry(t.size) - asEntry(dst.dict)
+	t.back(mark{})
+	return grown
+}
+
+// numberAll numbers what src refers to in the dictionary of dst, which is prepared, and returns the
+// size of its entries of the outermost level then.
+func (t *transfer) numberAll(src, dst *ProfilesData) int {
+	t.begin(dst.index, dst.dict)
+	return src.outerSize(0, src.pd.ResourceProfiles().Len(), t, func(profile pprofile.Profile) int { return profileSize(profile, t) })
+}
+
+func (profiles) most(p *ProfilesData) (most int) {
+	for _, rp := range p.pd.ResourceProfiles().All() {
+		for _, sp := range rp.ScopeProfiles().All() {
+			for _, profile := range sp.Profiles().All() {
+				most = max(most, profile.Samples().Len())
+			}
+		}
+	}
+	return most
 }
 
 // worst is the most that the encoding of p, or of a part of it, can have where tables have no more
@@ -248,7 +283,7 @@ func (p *ProfilesData) worst(entries func(table) int) int {
 	r := &atMost{filled: p.filled}
 	dict := p.lackingSize()
 	for k := range tables {
-		r.entries[k] = int32(min(entries(k), 1<<31-1))
+		r.entries[k] = int32(entries(k))
 		if p.filled[k] {
 			dict += emptyEntries[k]
 		}
@@ -299,7 +334,6 @@ func (s profiles) Distribute(p *ProfilesData, to func(pcommon.Resource) *Profile
 		return
 	}
 	if len(parts) > 0 {
-		p.lookUp()
 		t := newTransfer(p)
 		defer t.free()
 		for i, part := range parts {
@@ -356,7 +390,6 @@ func (s profiles) Copy(p *ProfilesData, from, to int) *ProfilesData {
 		read = ProfilesData{pd: pprofile.NewProfiles()}
 		p.pd.CopyTo(read.pd)
 	}
-	read.lookUp()
 	t := newTransfer(&read)
 	defer t.free()
 	entries := make([]int, 0, to-from)
@@ -368,7 +401,7 @@ func (s profiles) Copy(p *ProfilesData, from, to int) *ProfilesData {
 }
 
 func (profiles) Partial(err error, rest *ProfilesData) error {
-	return xconsumererror.NewProfiles(err, rest.Profiles())
+	return xconsumererror.NewProfiles(consumererror.NewRetryableError(err), rest.Profiles())
 }
 
 func (profiles) FailedPart(err error) (*ProfilesData, bool) {

@@ -1,6 +1,10 @@
 package batcher
 
-import "go.opentelemetry.io/collector/pdata/pprofile"
+import (
+	"math"
+
+	"go.opentelemetry.io/collector/pdata/pprofile"
+)
 
 // profilesCutter takes profiles apart. Each piece has a dictionary with just what its profiles
 // refer to. How large it becomes is known by numbering the entries of that dictionary before
@@ -69,26 +73,59 @@ func (c *profilesCutter) Next(room Size) (*ProfilesData, Size) {
 		return profiles{}.New(0), Size{}
 	}
 	c.begin()
-	taken := c.size(c.at + 1)
-	if !taken.within(room) {
+	end, taken := c.fit(room, 0)
+	if end == c.at {
 		return profiles{}.New(0), Size{}
 	}
-	end := c.at + 1
-	for ; end < len(c.units) && (taken.Items < room.Items || c.units[end].items == 0); end++ {
+	return c.build(end), taken
+}
+
+// Fill numbers the units once for the dictionary of the batch, to see how many fit, and then for the
+// piece.
+func (c *profilesCutter) Fill(room Size, batch *ProfilesData) (*ProfilesData, Size) {
+	if room.Bytes == math.MaxInt || c.at == len(c.units) || room.Items <= 0 {
+		return c.Next(room)
+	}
+	batch.prepare()
+	c.ready()
+	c.transfer.begin(batch.index, batch.dict)
+	c.number(c.at)
+	end, taken := c.fit(room, asEntry(batch.dict))
+	c.transfer.back(mark{})
+	if end == c.at {
+		return profiles{}.New(0), Size{}
+	}
+	c.begin()
+	for i := c.at + 1; i < end; i++ {
+		c.number(i)
+	}
+	return c.build(end), taken
+}
+
+// fit numbers as many units as fit into room, and returns the first one that does not. The
+// first one that is left is numbered already, and stays so. Of the bytes so many count for
+// what was there before.
+func (c *profilesCutter) fit(room Size, was int) (end int, taken Size) {
+	taken = c.size(c.at + 1)
+	taken.Bytes -= was
+	if !taken.within(room) {
+		return c.at, Size{}
+	}
+	for end = c.at + 1; end < len(c.units) && (taken.Items < room.Items || c.units[end].items == 0); end++ {
 		more := Size{taken.Items + c.units[end].items, 0, taken.Heap + c.heapAt(end)}
 		if !more.within(room) {
 			break
 		}
 		mark, outer, open := c.transfer.mark(), c.outer, c.open
 		c.number(end)
-		if more.Bytes = c.bytes(); more.Bytes > room.Bytes {
+		if more.Bytes = c.bytes() - was; more.Bytes > room.Bytes {
 			c.transfer.back(mark)
 			c.outer, c.open = outer, open
 			break
 		}
 		taken = more
 	}
-	return c.build(end), taken
+	return end, taken
 }
 
 func (c *profilesCutter) Alone() *ProfilesData {
@@ -119,13 +156,18 @@ func (c *profilesCutter) begin() {
 	if c.first {
 		return
 	}
+	c.ready()
+	c.transfer.begin(nil, 0)
+	c.number(c.at)
+	c.first = true
+}
+
+// ready prepares for another piece, of which nothing is numbered yet.
+func (c *profilesCutter) ready() {
 	if c.transfer == nil {
 		c.transfer = newTransfer(c.data)
 	}
-	c.transfer.begin(nil, 0)
 	c.outer, c.open = outerSize{}, whole{-1, -1, -1, 0}
-	c.number(c.at)
-	c.first = true
 }
 
 // number adds a unit to the piece.

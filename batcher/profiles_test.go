@@ -305,7 +305,17 @@ func checkMerge(t *testing.T, src, dst *batcher.ProfilesData) {
 	before, entries := profileKind.Bytes(dst), profileKind.Resources(src)+profileKind.Resources(dst)
 	most := before + profileKind.Bytes(src)
 	most += batcher.Growth(src, most)
+	grown := -1
+	if profileKind.Resources(dst) > 0 {
+		var again int
+		grown, again = batcher.Added(src, dst)
+		require.Equal(t, grown, again)
+		before = profileKind.Bytes(dst) // a first entry that was not empty has got another place
+	}
 	profileKind.Move(src, dst)
+	if grown >= 0 {
+		require.Equal(t, before+grown, profileKind.Bytes(dst))
+	}
 	require.Zero(t, profileKind.Resources(src))
 	require.Equal(t, entries, profileKind.Resources(dst))
 	require.Equal(t, encodedProfiles(t, dst), profileKind.Bytes(dst))

@@ -34,8 +34,9 @@ type numbered struct {
 
 var transfers = sync.Pool{New: func() any { return new(transfer) }}
 
-// newTransfer begins to transfer from p, whose names are known.
+// newTransfer begins to transfer from p.
 func newTransfer(p *ProfilesData) *transfer {
+	p.lookUp()
 	t := transfers.Get().(*transfer)
 	t.src, t.lacking, t.filled = p.pd.Dictionary(), p.names.lacking, p.filled
 	for k := range tables {
@@ -72,7 +73,7 @@ func (t *transfer) begin(index *dictionaryIndex, size int) {
 	for k := range tables {
 		t.added[k] = t.added[k][:0]
 		switch {
-		case index != nil:
+		case index != nil && index.lens[k] > 0:
 			t.base[k] = index.lens[k]
 		case t.lens[k] > 0:
 			t.base[k] = 1
@@ -157,6 +158,16 @@ func (t *transfer) find(k table, i, next int32) int32 {
 	return known
 }
 
+// unfind takes an entry that was numbered out of the index.
+func (t *transfer) unfind(k table, i int32) {
+	if k == stringTable {
+		delete(t.index.strings, t.text(i))
+		return
+	}
+	t.index.key = appendEntryKey(t.index.key[:0], t.src, k, int(i), t)
+	delete(t.index.others[k], string(t.index.key))
+}
+
 // mark is how far a transfer is.
 type mark struct {
 	added [tables]int
@@ -171,9 +182,16 @@ func (t *transfer) mark() mark {
 	return m
 }
 
-// back forgets what was numbered since the mark. Requires that the destination is new.
+// back forgets what was numbered since the mark.
 func (t *transfer) back(m mark) {
 	t.size = m.size
+	if t.index != nil { // before the numbers go, of which keys are made
+		for k := range tables {
+			for _, i := range t.added[k][m.added[k]:] {
+				t.unfind(k, i)
+			}
+		}
+	}
 	for k := range tables {
 		for _, i := range t.added[k][m.added[k]:] {
 			t.places[k][i] = numbered{}

@@ -15,13 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumererror/xconsumererror"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
 )
 
 func TestRandomTrafficKeepsEveryPromiseConcurrentSafe(t *testing.T) {
-	each(t, testRandom, testRandom, testRandom)
+	each(t, testRandom, testRandom, testRandom, testRandom)
 }
 
 // seeds gives every run of a stress test other seeds, also under -count.
@@ -234,12 +235,13 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 		require.Zero(t, s.Dropped[batcher.DroppedShutdown], name)
 	}
 	require.LessOrEqual(t, r.sink.MostAtOnce(), set.MaxConcurrentExports, name)
+	oversized := 0
 	for _, b := range r.sink.Batches() {
-		if set.SendBatchMaxSize > 0 {
-			require.LessOrEqual(t, len(b.IDs), set.SendBatchMaxSize, name)
-		}
-		if set.SendBatchMaxBytes > 0 {
-			require.LessOrEqual(t, b.Bytes, set.SendBatchMaxBytes, name)
+		tooMany := set.SendBatchMaxSize > 0 && len(b.IDs) > set.SendBatchMaxSize
+		if tooMany || set.SendBatchMaxBytes > 0 && b.Bytes > set.SendBatchMaxBytes {
+			require.True(t, kind.Name() == "profiles" && batchertest.SameProfile(b.IDs...),
+				"%s: batch %v of %d bytes", name, b.IDs, b.Bytes)
+			oversized++
 		}
 		md := client.FromContext(b.Ctx).Metadata
 		tenant, team := md.Get("tenant"), md.Get("team")
@@ -258,11 +260,15 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 			require.Equal(t, []string{fmt.Sprint(who)}, tenant, name)
 		}
 	}
+	if !hostile && shutdown == nil { // nothing was sent twice, or not at all
+		require.EqualValues(t, oversized, s.Oversized, name)
+	}
 }
 
 func isPartial(err error) bool {
 	var td consumererror.Traces
 	var ld consumererror.Logs
 	var md consumererror.Metrics
-	return errors.As(err, &td) || errors.As(err, &ld) || errors.As(err, &md)
+	var pd xconsumererror.Profiles
+	return errors.As(err, &td) || errors.As(err, &ld) || errors.As(err, &md) || errors.As(err, &pd)
 }

@@ -18,7 +18,7 @@ import (
 // What has been handed on and may have to be sent again: copies and references.
 
 func TestMutatingDownstreamGetsCopies(t *testing.T) {
-	each(t, testCopies, testCopies, testCopies)
+	each(t, testCopies, testCopies, testCopies, testCopies)
 }
 
 // Downstream empties what it gets and fails: the next export must hold everything again.
@@ -75,7 +75,7 @@ func testCopies[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestReferencesAreGivenBackExactlyOnce(t *testing.T) {
-	each(t, testReferences, testReferences, testReferences)
+	each(t, testReferences, testReferences, testReferences, testReferences)
 }
 
 // counted counts the references that the engine holds.

@@ -22,7 +22,7 @@ import (
 const perTeam = 7
 
 func TestResourcesAreDividedAmongPartitions(t *testing.T) {
-	each(t, testDivided, testDivided, testDivided)
+	each(t, testDivided, testDivided, testDivided, testDivided)
 }
 
 func testDivided[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -99,7 +99,7 @@ func TestDividingCopiesNoItems(t *testing.T) {
 }
 
 func TestStuckPartitionDoesNotHoldUpTheRestOfARequest(t *testing.T) {
-	each(t, testStuckPart, testStuckPart, testStuckPart)
+	each(t, testStuckPart, testStuckPart, testStuckPart, testStuckPart)
 }
 
 func testStuckPart[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -150,7 +150,7 @@ func testStuckPart[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestCallerStandsInFewLinesAtOnce(t *testing.T) {
-	each(t, testFewLines, testFewLines, testFewLines)
+	each(t, testFewLines, testFewLines, testFewLines, testFewLines)
 }
 
 // A request of a thousand partitions, and the room for two items: one item after the other
@@ -178,7 +178,7 @@ func testFewLines[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRefusedPartsComeBack(t *testing.T) {
-	each(t, testRefusedParts, testRefusedParts, testRefusedParts)
+	each(t, testRefusedParts, testRefusedParts, testRefusedParts, testRefusedParts)
 }
 
 func testRefusedParts[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -253,7 +253,7 @@ func testNoAccount[T any](hollow hollow[T]) func(*testing.T, batchertest.Kind[T]
 }
 
 func TestCallerOfSeveralPartitionsGetsOneAnswer(t *testing.T) {
-	each(t, testOneAnswer, testOneAnswer, testOneAnswer)
+	each(t, testOneAnswer, testOneAnswer, testOneAnswer, testOneAnswer)
 }
 
 func testOneAnswer[T any](t *testing.T, kind batchertest.Kind[T]) {

@@ -47,7 +47,7 @@ func failing(n int, err error) func(batchertest.Batch) error {
 }
 
 func TestRetryableFailureIsSentAgainAfterBackoff(t *testing.T) {
-	each(t, testBackoff, testBackoff, testBackoff)
+	each(t, testBackoff, testBackoff, testBackoff, testBackoff)
 }
 
 func testBackoff[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -77,7 +77,7 @@ func testBackoff[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRetriesAreScatteredByTheRandomizationFactor(t *testing.T) {
-	each(t, testJitter, testJitter, testJitter)
+	each(t, testJitter, testJitter, testJitter, testJitter)
 }
 
 // Of 50 batches that fail at the same instant, none comes back outside of half to one and a
@@ -102,7 +102,7 @@ func testJitter[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRetriesEndAtMaxElapsedTime(t *testing.T) {
-	each(t, testMaxElapsed, testMaxElapsed, testMaxElapsed)
+	each(t, testMaxElapsed, testMaxElapsed, testMaxElapsed, testMaxElapsed)
 }
 
 func testMaxElapsed[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -121,7 +121,7 @@ func testMaxElapsed[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestTheEndOfExportTimeoutIsRetried(t *testing.T) {
-	each(t, testRetryTimeout, testRetryTimeout, testRetryTimeout)
+	each(t, testRetryTimeout, testRetryTimeout, testRetryTimeout, testRetryTimeout)
 }
 
 func testRetryTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -141,7 +141,7 @@ func testRetryTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRetryHonoursWhatTheServerAsksFor(t *testing.T) {
-	each(t, testThrottle, testThrottle, testThrottle)
+	each(t, testThrottle, testThrottle, testThrottle, testThrottle)
 }
 
 func testThrottle[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -179,7 +179,7 @@ func (t throttled) Error() string {
 func (t throttled) Unwrap() error { return t.err }
 
 func TestRetryKeepsTheOrderWhereItIsPromised(t *testing.T) {
-	each(t, testRetryOrder, testRetryOrder, testRetryOrder)
+	each(t, testRetryOrder, testRetryOrder, testRetryOrder, testRetryOrder)
 }
 
 // With one slot, or one per partition, nothing of the partition overtakes the batch that
@@ -214,7 +214,7 @@ func testRetryOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRetryDoesNotHoldUpWhatMayOvertake(t *testing.T) {
-	each(t, testRetryOvertaken, testRetryOvertaken, testRetryOvertaken)
+	each(t, testRetryOvertaken, testRetryOvertaken, testRetryOvertaken, testRetryOvertaken)
 }
 
 func testRetryOvertaken[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -229,7 +229,7 @@ func testRetryOvertaken[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRetrySendsOnlyThePartThatFailed(t *testing.T) {
-	each(t, testRetryPart, testRetryPart, testRetryPart)
+	each(t, testRetryPart, testRetryPart, testRetryPart, testRetryPart)
 }
 
 func testRetryPart[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -258,7 +258,7 @@ func testRetryPart[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestLoneCallerRepeatsOnlyWhatIsLeftOfItsRequest(t *testing.T) {
-	each(t, testWhatIsLeft, testWhatIsLeft, testWhatIsLeft)
+	each(t, testWhatIsLeft, testWhatIsLeft, testWhatIsLeft, testWhatIsLeft)
 }
 
 // Of 100 items 80 are taken at once, and the others never, without being named again.
@@ -292,7 +292,7 @@ func testWhatIsLeft[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPartThatIsNoPartIsTheWhole(t *testing.T) {
-	each(t, testNoPart, testNoPart, testNoPart)
+	each(t, testNoPart, testNoPart, testNoPart, testNoPart)
 }
 
 // An error that names nothing, everything, or more than there was, says nothing about parts.
@@ -328,7 +328,7 @@ func testNoPart[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestCallersOfANamedPartShareItsRefusal(t *testing.T) {
-	each(t, testRefusedPart, testRefusedPart, testRefusedPart)
+	each(t, testRefusedPart, testRefusedPart, testRefusedPart, testRefusedPart)
 }
 
 // Whose items the part holds is not known, so it cannot be divided among callers.
@@ -350,7 +350,7 @@ func testRefusedPart[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestIsolatedPartThatFailsRetryablyIsSentAgain(t *testing.T) {
-	each(t, testIsolatedRetry, testIsolatedRetry, testIsolatedRetry)
+	each(t, testIsolatedRetry, testIsolatedRetry, testIsolatedRetry, testIsolatedRetry)
 }
 
 // Ten callers, of which number 5 is faulty. The first one alone fails retryably, and so do
@@ -404,7 +404,7 @@ func testIsolatedRetry[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestShutdownSendsAgainAtOnceAndAsLongAsThereIsTime(t *testing.T) {
-	each(t, testRetryShutdown, testRetryShutdown, testRetryShutdown)
+	each(t, testRetryShutdown, testRetryShutdown, testRetryShutdown, testRetryShutdown)
 }
 
 func testRetryShutdown[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -452,7 +452,7 @@ func testRetryShutdown[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestShutdownCountsWhatStillWaitsForARetry(t *testing.T) {
-	each(t, testRetryingLost, testRetryingLost, testRetryingLost)
+	each(t, testRetryingLost, testRetryingLost, testRetryingLost, testRetryingLost)
 }
 
 // The retry is due just before the deadline, but the caller's context ends first.

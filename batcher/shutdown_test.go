@@ -16,7 +16,7 @@ import (
 )
 
 func TestConsumeOutsideOfStartAndShutdownIsRetryable(t *testing.T) {
-	each(t, testOutside, testOutside, testOutside)
+	each(t, testOutside, testOutside, testOutside, testOutside)
 }
 
 func testOutside[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -39,7 +39,9 @@ func testOutside[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Error(t, b.Start(), "once")
 }
 
-func TestShutdownBeforeStartAndTwice(t *testing.T) { each(t, testTwice, testTwice, testTwice) }
+func TestShutdownBeforeStartAndTwice(t *testing.T) {
+	each(t, testTwice, testTwice, testTwice, testTwice)
+}
 
 func testTwice[T any](t *testing.T, kind batchertest.Kind[T]) {
 	b, err := batcher.New(kind.Signal, defaults(), batchertest.NewSink(kind, nil).Consume)
@@ -76,7 +78,7 @@ func testTwice[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestShutdownDeliversWhatWasAcceptedWithAllSlots(t *testing.T) {
-	each(t, testDrain, testDrain, testDrain)
+	each(t, testDrain, testDrain, testDrain, testDrain)
 }
 
 func testDrain[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -99,7 +101,9 @@ func testDrain[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Zero(t, r.Partitions())
 }
 
-func TestShutdownWakesBlockedCallersAtOnce(t *testing.T) { each(t, testWakes, testWakes, testWakes) }
+func TestShutdownWakesBlockedCallersAtOnce(t *testing.T) {
+	each(t, testWakes, testWakes, testWakes, testWakes)
+}
 
 func testWakes[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set := defaults()
@@ -130,7 +134,7 @@ func testWakes[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestShutdownNeverOutlivesItsDeadline(t *testing.T) {
-	each(t, testDeadline, testDeadline, testDeadline)
+	each(t, testDeadline, testDeadline, testDeadline, testDeadline)
 }
 
 func testDeadline[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -184,7 +188,7 @@ func testDeadline[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestShutdownEndsWithItsContext(t *testing.T) {
-	each(t, testContextEnds, testContextEnds, testContextEnds)
+	each(t, testContextEnds, testContextEnds, testContextEnds, testContextEnds)
 }
 
 func testContextEnds[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -202,7 +206,7 @@ func testContextEnds[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestNobodyIsToldOfAnExportThatOutlivesShutdown(t *testing.T) {
-	each(t, testOutlives, testOutlives, testOutlives)
+	each(t, testOutlives, testOutlives, testOutlives, testOutlives)
 }
 
 func testOutlives[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -221,7 +225,9 @@ func testOutlives[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
-func TestShutdownTellsWhatFailedMeanwhile(t *testing.T) { each(t, testFailed, testFailed, testFailed) }
+func TestShutdownTellsWhatFailedMeanwhile(t *testing.T) {
+	each(t, testFailed, testFailed, testFailed, testFailed)
+}
 
 func testFailed[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r := newRig(t, kind, defaults(), func(b batchertest.Batch) error {
@@ -243,7 +249,7 @@ func testFailed[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestShutdownSparesExportsThatSucceedInTheLastMoment(t *testing.T) {
-	each(t, testLastMoment, testLastMoment, testLastMoment)
+	each(t, testLastMoment, testLastMoment, testLastMoment, testLastMoment)
 }
 
 // Canceled at 9.5 s, the export returns at 9.8 s, and successfully.
@@ -261,7 +267,7 @@ func testLastMoment[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestStormOfStartTrafficAndStopConcurrentSafe(t *testing.T) {
-	each(t, testStorm, testStorm, testStorm)
+	each(t, testStorm, testStorm, testStorm, testStorm)
 }
 
 // Callers, ticks, evictions and a shutdown at a random moment, over and over.

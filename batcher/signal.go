@@ -12,7 +12,7 @@ type Signal[T any] interface {
 	// New returns data without items and with room for that many resources.
 	New(resources int) T
 
-	// Items counts spans, log records or metric data points.
+	// Items counts spans, log records, metric data points or profile samples.
 	Items(data T) int
 
 	// Resources counts the entries of the outermost level.
@@ -75,6 +75,9 @@ type Cutter[T any] interface {
 	// something without items that comes before it. Requires that any is left.
 	First() Size
 
+	// Fill is Next for what is to be moved into batch. The size is by how much that grows then.
+	Fill(room Size, batch T) (T, Size)
+
 	// Next moves out as much of what is left as fits into room, and tells its size.
 	// Resources, scopes and metrics that end within are moved whole; only those at the cut
 	// are copied. Items is 0 in the size if there was no room for an item.
@@ -85,4 +88,23 @@ type Cutter[T any] interface {
 
 	// Rest moves out all that is left, entries without items included.
 	Rest() T
+}
+
+// sharing is a Signal whose data have dictionaries. Data in a batch share one, so their sizes do not
+// add up. Nor is it cut between all items.
+type sharing[T any] interface {
+	// normalize makes data such that its size does not change when something is moved into it, but
+	// for what that has.
+	normalize(data T)
+
+	// bound is the most by which Bytes of a batch grows when data is moved into it, or is all
+	// that is in it, if the batch has at most limit then.
+	bound(data T, limit int) int
+
+	// added is by how much Bytes of dst, which has items, grows when src is moved into it. It only
+	// prepares dst for that.
+	added(src, dst T) int
+
+	// most is the number of items in the largest part of data that is never cut.
+	most(data T) int
 }

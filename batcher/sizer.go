@@ -235,9 +235,12 @@ func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
 	if size.Items == 0 || !b.weighs() {
 		return size, nil
 	}
+	if b.sharesBytes() {
+		b.sharing.normalize(data)
+	}
 	if !b.likelyCut(size.Items) {
 		if b.weighsBytes {
-			size.Bytes = b.signal.Bytes(data)
+			size.Bytes = b.joining(data)
 		}
 		if b.weighsHeap {
 			size.Heap = b.signal.Heap(data) * b.heapCopies
@@ -251,7 +254,22 @@ func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
 	// What is cut in two is copied, once for each batch that it will be in.
 	batches := max((size.Items-1)/b.limit.Items, (size.Bytes-1)/b.limit.Bytes)
 	size.Heap += batches * z.widest
+	if b.sharesBytes() {
+		size.Bytes = b.joining(data)
+	}
 	return size, z
+}
+
+// sharesBytes tells whether bytes are limited of data whose sizes do not add up. Then the size of
+// a request, and of what is left of one, is more than it has: as much as it may add to a batch.
+func (b *Batcher[T]) sharesBytes() bool { return b.sharing != nil && b.weighsBytes }
+
+// joining is the most bytes that data adds to a batch.
+func (b *Batcher[T]) joining(data T) int {
+	if b.sharing == nil {
+		return b.signal.Bytes(data)
+	}
+	return b.sharing.bound(data, b.limit.Bytes)
 }
 
 // sizesToCut returns z, if that is set, or measures data if a limit needs it.

@@ -21,7 +21,7 @@ func tenantOf(b batchertest.Batch) string {
 }
 
 func TestPartitionsLeaveSlotsToOthers(t *testing.T) {
-	each(t, testSlots, testSlots, testSlots)
+	each(t, testSlots, testSlots, testSlots, testSlots)
 }
 
 func testSlots[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -76,7 +76,7 @@ func testSlots[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestSlotGoesToThePartitionWithTheFewestExports(t *testing.T) {
-	each(t, testFewest, testFewest, testFewest)
+	each(t, testFewest, testFewest, testFewest, testFewest)
 }
 
 // Four slots, all of them taken, two by a, and batches of all wait. The exports end in the
@@ -111,7 +111,7 @@ func testFewest[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestRequestsJoinTheBatchThatWaitsForASlot(t *testing.T) {
-	each(t, testJoinLast, testJoinLast, testJoinLast)
+	each(t, testJoinLast, testJoinLast, testJoinLast, testJoinLast)
 }
 
 // A downstream that takes five ticks for an export gets few large batches, not one for
@@ -142,7 +142,7 @@ func testJoinLast[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestNothingOvertakesByJoiningABatchThatWaitsForASlot(t *testing.T) {
-	each(t, testJoinOrder, testJoinOrder, testJoinOrder)
+	each(t, testJoinOrder, testJoinOrder, testJoinOrder, testJoinOrder)
 }
 
 func testJoinOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -163,7 +163,7 @@ func testJoinOrder[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestNothingJoinsABatchThatIsBeingFilledUp(t *testing.T) {
-	each(t, testJoinFilling, testJoinFilling, testJoinFilling)
+	each(t, testJoinFilling, testJoinFilling, testJoinFilling, testJoinFilling)
 }
 
 func testJoinFilling[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -188,7 +188,7 @@ func testJoinFilling[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestNothingJoinsAPartOfABatchThatWaitsForASlot(t *testing.T) {
-	each(t, testJoinPart, testJoinPart, testJoinPart)
+	each(t, testJoinPart, testJoinPart, testJoinPart, testJoinPart)
 }
 
 // One of a's items is refused. While the rest of its batch waits for the slot, which b has,
@@ -235,7 +235,7 @@ func testJoinPart[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestPressureForgetsWhatWasWithdrawn(t *testing.T) {
-	each(t, testWithdrawnPressure, testWithdrawnPressure, testWithdrawnPressure)
+	each(t, testWithdrawnPressure, testWithdrawnPressure, testWithdrawnPressure, testWithdrawnPressure)
 }
 
 // a's batch was the fullest; then one of its callers leaves, and b's is.

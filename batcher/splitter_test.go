@@ -174,7 +174,7 @@ func FuzzCut(f *testing.F) {
 	})
 }
 
-func TestMoveAppendsAndEmpties(t *testing.T) { each(t, testMove, testMove, testMove) }
+func TestMoveAppendsAndEmpties(t *testing.T) { each(t, testMove, testMove, testMove, testMove) }
 
 func testMove[T any](t *testing.T, kind batchertest.Kind[T]) {
 	all := kind.New(4)
@@ -191,7 +191,7 @@ func testMove[T any](t *testing.T, kind batchertest.Kind[T]) {
 	for i, id := range ids {
 		require.Equal(t, i, id)
 	}
-	encoded, err := kind.Marshal(all)
+	encoded, err := kind.Wire(all)
 	require.NoError(t, err)
 	require.Len(t, encoded, kind.Bytes(all))
 }

@@ -25,7 +25,7 @@ import (
 const crowd = 10_000 // live partitions at a shutdown
 
 func TestShutdownDeliversTenThousandTenants(t *testing.T) {
-	each(t, testCrowdDrains, testCrowdDrains, testCrowdDrains)
+	each(t, testCrowdDrains, testCrowdDrains, testCrowdDrains, testCrowdDrains)
 }
 
 // Some of the tenants have something sealed or in flight as well, as the first tick has
@@ -60,7 +60,7 @@ func testCrowdDrains[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestShutdownOfTenThousandTenantsEndsAtItsDeadline(t *testing.T) {
-	each(t, testCrowdHangs, testCrowdHangs, testCrowdHangs)
+	each(t, testCrowdHangs, testCrowdHangs, testCrowdHangs, testCrowdHangs)
 }
 
 func testCrowdHangs[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -108,14 +108,14 @@ const stormTenants = 300
 func TestStormAtTheIdleTickConcurrentSafe(t *testing.T) {
 	storms(t, 4)
 	t.Run("virtual", func(t *testing.T) {
-		each(t, testStorms[ptrace.Traces](4), testStorms[plog.Logs](4), testStorms[pmetric.Metrics](4))
+		each(t, testStorms[ptrace.Traces](4), testStorms[plog.Logs](4), testStorms[pmetric.Metrics](4), testStorms[*batcher.ProfilesData](4))
 	})
 }
 
 func TestAHundredAndFiftyStormsAtTheIdleTick(t *testing.T) {
 	storms(t, 50)
 	t.Run("virtual", func(t *testing.T) {
-		each(t, testStorms[ptrace.Traces](10), testStorms[plog.Logs](10), testStorms[pmetric.Metrics](10))
+		each(t, testStorms[ptrace.Traces](10), testStorms[plog.Logs](10), testStorms[pmetric.Metrics](10), testStorms[*batcher.ProfilesData](10))
 	})
 }
 

@@ -67,7 +67,7 @@ func TestStuckTenantsLeaveRoomForOthers(t *testing.T) {
 		{name: "nine, refused", tenants: 9, cap: 1, theirs: 64, other: 1, refuse: true, slots: 9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			each(t, testStuck[ptrace.Traces](c), testStuck[plog.Logs](c), testStuck[pmetric.Metrics](c))
+			each(t, testStuck[ptrace.Traces](c), testStuck[plog.Logs](c), testStuck[pmetric.Metrics](c), testStuck[*batcher.ProfilesData](c))
 		})
 	}
 }
@@ -183,7 +183,7 @@ func testStuck[T any](c stuck) func(*testing.T, batchertest.Kind[T]) {
 }
 
 func TestWithoutKeysTheOnePartitionMayUseEverything(t *testing.T) {
-	each(t, testOnePartition, testOnePartition, testOnePartition)
+	each(t, testOnePartition, testOnePartition, testOnePartition, testOnePartition)
 }
 
 func testOnePartition[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -225,7 +225,7 @@ func testOnePartition[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestTenantsThatComeAtOnceShareTheSlots(t *testing.T) {
-	each(t, testShareSlots, testShareSlots, testShareSlots)
+	each(t, testShareSlots, testShareSlots, testShareSlots, testShareSlots)
 }
 
 // Their batches come in turns. Each takes a slot as long as it has fewer than are free.

@@ -45,7 +45,7 @@ func testTenants[T any](t *testing.T, kind batchertest.Kind[T], tenants int) {
 	strays := 0
 	pause := rand.New(rand.NewPCG(uint64(tenants), 1))
 	r, err := batcher.New(kind.Signal, set, func(ctx context.Context, data T) error {
-		ids, _ := kind.Singles(data)
+		ids := kind.Identities(data)
 		name := nameIn(ctx)
 		mu.Lock()
 		for _, id := range ids {
@@ -129,7 +129,7 @@ func testTenants[T any](t *testing.T, kind batchertest.Kind[T], tenants int) {
 }
 
 func TestTenantsCostNoGoroutineEach(t *testing.T) {
-	each(t, testTenantGoroutines, testTenantGoroutines, testTenantGoroutines)
+	each(t, testTenantGoroutines, testTenantGoroutines, testTenantGoroutines, testTenantGoroutines)
 }
 
 func testTenantGoroutines[T any](t *testing.T, kind batchertest.Kind[T]) {

@@ -14,7 +14,7 @@ import (
 )
 
 func TestNothingIsArmedBeforeThereIsData(t *testing.T) {
-	each(t, testNothingArmed, testNothingArmed, testNothingArmed)
+	each(t, testNothingArmed, testNothingArmed, testNothingArmed, testNothingArmed)
 }
 
 func testNothingArmed[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -31,7 +31,7 @@ func testNothingArmed[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestFirstTickIsOneTimeoutAfterTheFirstItem(t *testing.T) {
-	each(t, testFirstTick, testFirstTick, testFirstTick)
+	each(t, testFirstTick, testFirstTick, testFirstTick, testFirstTick)
 }
 
 func testFirstTick[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -52,7 +52,7 @@ func testFirstTick[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGridDoesNotDriftOverTenThousandTicks(t *testing.T) {
-	each(t, testNoDrift, testNoDrift, testNoDrift)
+	each(t, testNoDrift, testNoDrift, testNoDrift, testNoDrift)
 }
 
 // Exports take two and a half intervals. Each item arrives at another moment of its
@@ -82,7 +82,7 @@ func testNoDrift[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestItemDuringAnExportLeavesWhenASlotFreesOrAtItsTick(t *testing.T) {
-	each(t, testDuringExport, testDuringExport, testDuringExport)
+	each(t, testDuringExport, testDuringExport, testDuringExport, testDuringExport)
 }
 
 func testDuringExport[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -111,7 +111,7 @@ func testDuringExport[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGridGoesOnAfterATickAndStopsWhenATickFindsNothing(t *testing.T) {
-	each(t, testGridGoesOn, testGridGoesOn, testGridGoesOn)
+	each(t, testGridGoesOn, testGridGoesOn, testGridGoesOn, testGridGoesOn)
 }
 
 func testGridGoesOn[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -141,7 +141,7 @@ func testGridGoesOn[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestSizeFlushRestartsTheGridWithWhatRemains(t *testing.T) {
-	each(t, testSizeRestarts, testSizeRestarts, testSizeRestarts)
+	each(t, testSizeRestarts, testSizeRestarts, testSizeRestarts, testSizeRestarts)
 }
 
 func testSizeRestarts[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -166,7 +166,7 @@ func testSizeRestarts[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestTimeoutZeroSealsWheneverASlotIsFree(t *testing.T) {
-	each(t, testTimeoutZero, testTimeoutZero, testTimeoutZero)
+	each(t, testTimeoutZero, testTimeoutZero, testTimeoutZero, testTimeoutZero)
 }
 
 func testTimeoutZero[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -189,7 +189,7 @@ func testTimeoutZero[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestNoItemIsPendingLongerThanTheTimeout(t *testing.T) {
-	each(t, testAge, testAge, testAge)
+	each(t, testAge, testAge, testAge, testAge)
 }
 
 // A sink with slots for everybody sees a batch at the instant it is sealed.

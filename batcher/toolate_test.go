@@ -27,7 +27,7 @@ func (s slowCut[T]) Cut(data T, z *batcher.Sizes) batcher.Cutter[T] {
 }
 
 func TestRequestThatIsCutForTooLongIsRefusedAsAWhole(t *testing.T) {
-	each(t, testTooLate, testTooLate, testTooLate)
+	each(t, testTooLate, testTooLate, testTooLate, testTooLate)
 }
 
 // A caller cuts its request, which happens without the lock; meanwhile a shutdown runs out

@@ -24,12 +24,16 @@ type Kind[T any] struct {
 	// Bare makes a request whose one resource holds no items.
 	Bare func() T
 	// Singles takes data apart into one request per item, without what the engine uses
-	// for that, and returns the identities.
-	Singles func(T) (ids []int, singles []T)
+	// for that, and returns the identities. It makes a request when it is asked for one.
+	Singles func(T) (ids []int, single func(i int) T)
 	// Marshal encodes data; equal data have equal encodings.
 	Marshal func(T) ([]byte, error)
+	// Wire encodes data as it is sent.
+	Wire func(T) ([]byte, error)
 	// JSON is for people.
 	JSON func(T) ([]byte, error)
+	// MarshalSingles is what Singles and Marshal make of data, for who can do that faster.
+	MarshalSingles func(T) (ids []int, encodings [][]byte)
 
 	made *sync.Map // encodings of items alone, by their identities
 }
@@ -59,23 +63,53 @@ const (
 // IDs returns the identities of the items in data, in order, after checking that each
 // item and all that it lies in is exactly as Make made it.
 func (k Kind[T]) IDs(data T) ([]int, error) {
-	ids, singles := k.Singles(data)
+	ids, encodings, err := k.marshalSingles(data)
+	if err != nil {
+		return nil, err
+	}
 	for i, id := range ids {
-		g, err := k.Marshal(singles[i])
-		if err != nil {
-			return nil, err
-		}
 		w, err := k.encoding(id)
 		if err != nil {
 			return nil, err
 		}
-		if !bytes.Equal(g, w) {
-			got, _ := k.JSON(singles[i])
+		if !bytes.Equal(encodings[i], w) {
+			_, single := k.Singles(data)
+			got, _ := k.JSON(single(i))
 			was, _ := k.JSON(k.Make(id, 1))
 			return nil, fmt.Errorf("item %d was altered:\n%s\nshould be\n%s", id, got, was)
 		}
 	}
 	return ids, nil
+}
+
+func (k Kind[T]) marshalSingles(data T) (ids []int, encodings [][]byte, err error) {
+	if k.MarshalSingles != nil {
+		ids, encodings = k.MarshalSingles(data)
+		return ids, encodings, nil
+	}
+	ids, single := k.Singles(data)
+	for i := range ids {
+		encoding, err := k.Marshal(single(i))
+		if err != nil {
+			return nil, nil, err
+		}
+		encodings = append(encodings, encoding)
+	}
+	return ids, encodings, nil
+}
+
+// Identities is IDs without any check.
+func (k Kind[T]) Identities(data T) []int {
+	ids, _ := k.Singles(data)
+	return ids
+}
+
+// all returns what finds the singles among those that are made at once.
+func all[T any](singles func(T) (ids []int, singles []T)) func(T) (ids []int, single func(i int) T) {
+	return func(data T) ([]int, func(i int) T) {
+		ids, made := singles(data)
+		return ids, func(i int) T { return made[i] }
+	}
 }
 
 func resource(r pcommon.Resource, id int) {

@@ -13,8 +13,8 @@ import (
 // Logs is the Kind of plog.Logs.
 func Logs() Kind[plog.Logs] {
 	return Kind[plog.Logs]{
-		batcher.Logs(), makeLogs, bareLogs, singleLogs,
-		new(plog.ProtoMarshaler).MarshalLogs, new(plog.JSONMarshaler).MarshalLogs, new(sync.Map),
+		batcher.Logs(), makeLogs, bareLogs, all(singleLogs),
+		new(plog.ProtoMarshaler).MarshalLogs, new(plog.ProtoMarshaler).MarshalLogs, new(plog.JSONMarshaler).MarshalLogs, nil, new(sync.Map),
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 // Metrics is the Kind of pmetric.Metrics.
 func Metrics() Kind[pmetric.Metrics] {
 	return Kind[pmetric.Metrics]{
-		batcher.Metrics(), makeMetrics, bareMetrics, singleMetrics,
-		new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.JSONMarshaler).MarshalMetrics, new(sync.Map),
+		batcher.Metrics(), makeMetrics, bareMetrics, all(singleMetrics),
+		new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.JSONMarshaler).MarshalMetrics, nil, new(sync.Map),
 	}
 }
 

@@ -18,12 +18,23 @@ import (
 // refers to in the place of the index.
 func Profiles() Kind[*batcher.ProfilesData] {
 	return Kind[*batcher.ProfilesData]{
-		batcher.Profiles(), makeProfiles, bareProfiles, singleProfiles, marshalProfiles,
+		batcher.Profiles(), makeProfiles, bareProfiles, singleProfiles, marshalProfiles, EncodeProfiles,
 		func(data *batcher.ProfilesData) ([]byte, error) {
 			return new(pprofile.JSONMarshaler).MarshalProfiles(copyOf(data))
 		},
-		new(sync.Map),
+		marshalSingleProfiles, new(sync.Map),
 	}
+}
+
+// SameProfile tells whether the samples with these identities, which one request had, lie in one
+// profile.
+func SameProfile(ids ...int) bool {
+	for _, id := range ids {
+		if id/perMetric != ids[0]/perMetric || id/perScope != ids[0]/perScope || id/perResource != ids[0]/perResource {
+			return false
+		}
+	}
+	return true
 }
 
 // EncodeProfiles encodes data as it is sent, and leaves it as it is.
@@ -73,35 +84,83 @@ func makeProfiles(first, items int) *batcher.ProfilesData {
 	return batcher.NewProfilesData(pd)
 }
 
-func singleProfiles(data *batcher.ProfilesData) (ids []int, singles []*batcher.ProfilesData) {
+// eachSample tells of the samples one by one, with what they lie in. Meanwhile their profile has no
+// samples.
+func eachSample(data *batcher.ProfilesData, tell func(
+	d pprofile.ProfilesDictionary, r pprofile.ResourceProfiles, s pprofile.ScopeProfiles, p pprofile.Profile, sample pprofile.Sample,
+)) {
 	pd := copyOf(data)
 	for _, r := range pd.ResourceProfiles().All() {
 		for _, s := range r.ScopeProfiles().All() {
 			for _, p := range s.Profiles().All() {
 				samples := pprofile.NewSampleSlice()
-				p.Samples().MoveAndAppendTo(samples) // p is copied without them
+				p.Samples().MoveAndAppendTo(samples)
 				for _, sample := range samples.All() {
-					single := pprofile.NewProfiles()
-					pd.Dictionary().CopyTo(single.Dictionary())
-					singleR := single.ResourceProfiles().AppendEmpty()
-					r.Resource().CopyTo(singleR.Resource())
-					singleR.SetSchemaUrl(r.SchemaUrl())
-					singleS := singleR.ScopeProfiles().AppendEmpty()
-					s.Scope().CopyTo(singleS.Scope())
-					singleS.SetSchemaUrl(s.SchemaUrl())
-					singleP := singleS.Profiles().AppendEmpty()
-					p.CopyTo(singleP)
-					sample.CopyTo(singleP.Samples().AppendEmpty())
-					id := -1
-					if sample.Values().Len() > 0 {
-						id = int(sample.Values().At(0))
-					}
-					ids, singles = append(ids, id), append(singles, batcher.NewProfilesData(single))
+					tell(pd.Dictionary(), r, s, p, sample)
+				}
+				samples.MoveAndAppendTo(p.Samples())
+			}
+		}
+	}
+}
+
+func identity(sample pprofile.Sample) int {
+	if sample.Values().Len() == 0 {
+		return -1
+	}
+	return int(sample.Values().At(0))
+}
+
+func singleProfiles(data *batcher.ProfilesData) (ids []int, single func(i int) *batcher.ProfilesData) {
+	for _, r := range copyOf(data).ResourceProfiles().All() {
+		for _, s := range r.ScopeProfiles().All() {
+			for _, p := range s.Profiles().All() {
+				for _, sample := range p.Samples().All() {
+					ids = append(ids, identity(sample))
 				}
 			}
 		}
 	}
-	return ids, singles
+	return ids, func(i int) *batcher.ProfilesData {
+		single, at := pprofile.NewProfiles(), 0
+		eachSample(data, func(
+			d pprofile.ProfilesDictionary, r pprofile.ResourceProfiles, s pprofile.ScopeProfiles, p pprofile.Profile, sample pprofile.Sample,
+		) {
+			if at++; at != i+1 {
+				return
+			}
+			d.CopyTo(single.Dictionary())
+			singleR := single.ResourceProfiles().AppendEmpty()
+			r.Resource().CopyTo(singleR.Resource())
+			singleR.SetSchemaUrl(r.SchemaUrl())
+			singleS := singleR.ScopeProfiles().AppendEmpty()
+			s.Scope().CopyTo(singleS.Scope())
+			singleS.SetSchemaUrl(s.SchemaUrl())
+			singleP := singleS.Profiles().AppendEmpty()
+			p.CopyTo(singleP)
+			sample.CopyTo(singleP.Samples().AppendEmpty())
+		})
+		return batcher.NewProfilesData(single)
+	}
+}
+
+// marshalSingleProfiles does without a copy of the dictionary for each sample.
+func marshalSingleProfiles(data *batcher.ProfilesData) (ids []int, encodings [][]byte) {
+	eachSample(data, func(
+		d pprofile.ProfilesDictionary, r pprofile.ResourceProfiles, s pprofile.ScopeProfiles, p pprofile.Profile, sample pprofile.Sample,
+	) {
+		m := meaning{d: d}
+		m.number(1)
+		m.resource(r)
+		m.number(1)
+		m.scope(s)
+		m.number(1)
+		sample.CopyTo(p.Samples().AppendEmpty())
+		m.profile(p)
+		p.Samples().RemoveIf(func(pprofile.Sample) bool { return true })
+		ids, encodings = append(ids, identity(sample)), append(encodings, m.b)
+	})
+	return ids, encodings
 }
 
 // lexicon fills a dictionary.
@@ -266,12 +325,10 @@ func marshalProfiles(data *batcher.ProfilesData) ([]byte, error) {
 	m := meaning{d: pd.Dictionary()}
 	m.number(pd.ResourceProfiles().Len())
 	for _, r := range pd.ResourceProfiles().All() {
-		m.header(func(to plog.ResourceLogs) { r.Resource().CopyTo(to.Resource()) })
-		m.text(r.SchemaUrl())
+		m.resource(r)
 		m.number(r.ScopeProfiles().Len())
 		for _, s := range r.ScopeProfiles().All() {
-			m.header(func(to plog.ResourceLogs) { s.Scope().CopyTo(to.ScopeLogs().AppendEmpty().Scope()) })
-			m.text(s.SchemaUrl())
+			m.scope(s)
 			m.number(s.Profiles().Len())
 			for _, p := range s.Profiles().All() {
 				m.profile(p)
@@ -302,6 +359,16 @@ func (m *meaning) header(set func(plog.ResourceLogs)) {
 		panic(err)
 	}
 	m.text(string(encoded))
+}
+
+func (m *meaning) resource(r pprofile.ResourceProfiles) {
+	m.header(func(to plog.ResourceLogs) { r.Resource().CopyTo(to.Resource()) })
+	m.text(r.SchemaUrl())
+}
+
+func (m *meaning) scope(s pprofile.ScopeProfiles) {
+	m.header(func(to plog.ResourceLogs) { s.Scope().CopyTo(to.ScopeLogs().AppendEmpty().Scope()) })
+	m.text(s.SchemaUrl())
 }
 
 func (m *meaning) name(i int32) {

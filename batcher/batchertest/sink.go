@@ -41,7 +41,7 @@ func NewSink[T any](kind Kind[T], respond func(Batch) error) *Sink[T] {
 // Consume is the function to give to batcher.New.
 func (s *Sink[T]) Consume(ctx context.Context, data T) error {
 	ids, err := s.kind.IDs(data)
-	encoded, failed := s.kind.Marshal(data)
+	encoded, failed := s.kind.Wire(data)
 	if err == nil {
 		err = failed
 	}
@@ -83,7 +83,7 @@ func (s *Sink[T]) unnamed(ids []int, err error) (others []int) {
 	if !ok {
 		return nil
 	}
-	named, _ := s.kind.Singles(part)
+	named := s.kind.Identities(part)
 	for _, id := range ids {
 		if !slices.Contains(named, id) {
 			others = append(others, id)

@@ -14,8 +14,8 @@ import (
 // Traces is the Kind of ptrace.Traces.
 func Traces() Kind[ptrace.Traces] {
 	return Kind[ptrace.Traces]{
-		batcher.Traces(), makeTraces, bareTraces, singleTraces,
-		new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.JSONMarshaler).MarshalTraces, new(sync.Map),
+		batcher.Traces(), makeTraces, bareTraces, all(singleTraces),
+		new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.JSONMarshaler).MarshalTraces, nil, new(sync.Map),
 	}
 }
 
