@@ -5,20 +5,24 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/xconsumer"
 	"go.opentelemetry.io/collector/processor"
+	"go.opentelemetry.io/collector/processor/xprocessor"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/internal/metadata"
 )
 
-// NewFactory returns the factory of the boundedbatch processor.
+// NewFactory returns the factory of the boundedbatch processor. It makes processors of profiles,
+// too (xprocessor.Factory).
 func NewFactory() processor.Factory {
-	return processor.NewFactory(
+	return xprocessor.NewFactory(
 		metadata.Type,
 		createDefaultConfig,
-		processor.WithTraces(createTraces, metadata.TracesStability),
-		processor.WithMetrics(createMetrics, metadata.MetricsStability),
-		processor.WithLogs(createLogs, metadata.LogsStability),
+		xprocessor.WithTraces(createTraces, metadata.TracesStability),
+		xprocessor.WithMetrics(createMetrics, metadata.MetricsStability),
+		xprocessor.WithLogs(createLogs, metadata.LogsStability),
+		xprocessor.WithProfiles(createProfiles, metadata.ProfilesStability),
 	)
 }
 
@@ -35,4 +39,11 @@ func createMetrics(_ context.Context, set processor.Settings, cfg component.Conf
 func createLogs(_ context.Context, set processor.Settings, cfg component.Config, next consumer.Logs) (processor.Logs, error) {
 	p, err := newProcessor(set, cfg.(*Config), batcher.Logs(), next.Capabilities(), next.ConsumeLogs)
 	return logsProcessor{p}, err
+}
+
+func createProfiles(_ context.Context, set processor.Settings, cfg component.Config, next xconsumer.Profiles) (xprocessor.Profiles, error) {
+	p, err := newProcessor(set, cfg.(*Config), batcher.Profiles(), next.Capabilities(), func(ctx context.Context, p *batcher.ProfilesData) error {
+		return next.ConsumeProfiles(ctx, p.Profiles())
+	})
+	return profilesProcessor{p}, err
 }

@@ -12,14 +12,19 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumererror/xconsumererror"
+	"go.opentelemetry.io/collector/consumer/xconsumer"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pprofile"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor"
+	"go.opentelemetry.io/collector/processor/xprocessor"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
 	"github.com/boundedbatch/boundedbatchprocessor/internal/metadatatest"
 )
@@ -56,7 +61,7 @@ type sink interface {
 }
 
 func signals() []signal {
-	factory := NewFactory()
+	factory := NewFactory().(xprocessor.Factory)
 	return []signal{
 		signalOf(batchertest.Traces(),
 			func(set processor.Settings, cfg *Config, next func(context.Context, ptrace.Traces) error, is consumer.Capabilities) (consumer.Traces, component.Component, error) {
@@ -109,6 +114,27 @@ func signals() []signal {
 				}
 				return md, found
 			}),
+		signalOf(batchertest.Profiles(),
+			func(set processor.Settings, cfg *Config, next func(context.Context, *batcher.ProfilesData) error, is consumer.Capabilities) (xconsumer.Profiles, component.Component, error) {
+				to, err := xconsumer.NewProfiles(func(ctx context.Context, pd pprofile.Profiles) error {
+					return next(ctx, batcher.NewProfilesData(pd))
+				}, consumer.WithCapabilities(is))
+				if err != nil {
+					return nil, nil, err
+				}
+				p, err := factory.CreateProfiles(context.Background(), set, cfg, to)
+				return p, p, err
+			},
+			func(to xconsumer.Profiles, ctx context.Context, p *batcher.ProfilesData) error {
+				return to.ConsumeProfiles(ctx, p.Profiles())
+			},
+			func(err error) (*batcher.ProfilesData, bool) {
+				var partial xconsumererror.Profiles
+				if !errors.As(err, &partial) {
+					return nil, false
+				}
+				return batcher.NewProfilesData(partial.Data()), true
+			}),
 	}
 }
 
@@ -152,7 +178,7 @@ func signalOf[T any, C interface{ Capabilities() consumer.Capabilities }](
 		},
 		bytes: func(t *testing.T, first, items int) int {
 			t.Helper()
-			encoded, err := kind.Marshal(kind.Make(first, items))
+			encoded, err := kind.Wire(kind.Make(first, items))
 			require.NoError(t, err)
 			return len(encoded)
 		},

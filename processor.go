@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pprofile"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -151,4 +152,13 @@ type logsProcessor struct{ *boundedBatch[plog.Logs] }
 // ConsumeLogs implements consumer.Logs.
 func (p logsProcessor) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 	return p.batcher.Consume(ctx, ld)
+}
+
+type profilesProcessor struct {
+	*boundedBatch[*batcher.ProfilesData]
+}
+
+// ConsumeProfiles implements xconsumer.Profiles.
+func (p profilesProcessor) ConsumeProfiles(ctx context.Context, pd pprofile.Profiles) error {
+	return p.batcher.Consume(ctx, batcher.NewProfilesData(pd))
 }

@@ -94,6 +94,7 @@ func (t *telemetry) observe(stats func() batcher.Stats) (err error) {
 		o.ObserveInt64(b.ProcessorBoundedbatchRetries, s.Retries, plain)
 		o.ObserveInt64(b.ProcessorBoundedbatchIsolationExports, s.IsolationExports, plain)
 		o.ObserveInt64(b.ProcessorBoundedbatchEvictions, s.Evictions, plain)
+		o.ObserveInt64(b.ProcessorBoundedbatchOversizedBatches, s.Oversized, plain)
 		return nil
 	},
 		b.ProcessorBoundedbatchAcceptedItems, b.ProcessorBoundedbatchDeliveredItems, b.ProcessorBoundedbatchRefusedItems,
@@ -101,7 +102,7 @@ func (t *telemetry) observe(stats func() batcher.Stats) (err error) {
 		b.ProcessorBoundedbatchBatches, b.ProcessorBoundedbatchCapacityItems, b.ProcessorBoundedbatchHeldBytes,
 		b.ProcessorBoundedbatchCapacityBytes, b.ProcessorBoundedbatchExportsInFlight, b.ProcessorBoundedbatchLivePartitions,
 		b.ProcessorBoundedbatchWaitingCallers, b.ProcessorBoundedbatchRetries, b.ProcessorBoundedbatchIsolationExports,
-		b.ProcessorBoundedbatchEvictions,
+		b.ProcessorBoundedbatchEvictions, b.ProcessorBoundedbatchOversizedBatches,
 	)
 	return err
 }

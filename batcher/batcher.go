@@ -167,17 +167,24 @@ func (b *Batcher[T]) Start() error {
 // A request that exceeds QueueSize or MemoryLimit is admitted piece by piece, and so is one of
 // a partition that holds nothing, if less than that is free. One with resources of several
 // partitions is divided. If that is cut short, the error (consumererror.Traces and its kin)
-// holds the items that were not accepted. Every refusal but ErrTooLarge is worth a later
-// try.
+// holds the items that were not accepted. Every refusal but ErrTooLarge and ErrInvalid is worth
+// a later try.
 //
 // Items that exceed SendBatchMaxBytes each, or all of MemoryLimit, are dropped, and the
-// others go on. The error wraps ErrItemTooLarge then, whether the caller waits or not.
+// others go on. The error wraps ErrItemTooLarge then, whether the caller waits or not. A profile
+// is never cut: one that exceeds a limit of batches is a batch of its own, and its samples are
+// dropped if it exceeds all of QueueSize or MemoryLimit.
 //
 // Consume empties data, so the caller must own it.
 func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
 	var c caller[T]
 	if b.set.Tracer != nil {
 		c.span = trace.SpanContextFromContext(ctx)
+	}
+	if b.sharing != nil {
+		if err := b.sharing.check(data); err != nil {
+			return b.refuse(invalid[T](err), b.signal.Items(data))
+		}
 	}
 	if b.only != nil {
 		return b.consume(ctx, &c, nil, data)

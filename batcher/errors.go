@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// What Consume refuses a request with. Except for ErrTooLarge, which carries the
+// What Consume refuses a request with. Except for ErrTooLarge and ErrInvalid, which carry the
 // Collector's permanent mark, a later try may succeed. The context's own error
 // takes their place when the caller's context ends.
 var (
@@ -23,10 +23,13 @@ var (
 	ErrOverflow = errors.New("no room")
 	// ErrTooLarge refuses what would not fit even if nothing were held.
 	ErrTooLarge = errors.New("request too large")
+	// ErrInvalid refuses profiles in which an index leads nowhere.
+	ErrInvalid = errors.New("invalid request")
 )
 
 // ErrItemTooLarge is the outcome of items of which each alone exceeds send_batch_max_bytes,
-// or all of memory_limit. It comes with the Collector's permanent mark.
+// or all of memory_limit, or that are in a profile that exceeds all of queue_size or
+// memory_limit. It comes with the Collector's permanent mark.
 var ErrItemTooLarge = errors.New("items too large")
 
 // ErrDownstreamDied is the outcome of a batch when the call of the next consumer
@@ -49,13 +52,14 @@ const (
 	RefusedShutdown              // also: not started
 	RefusedCanceled              // the caller's context ended first
 	RefusedTooLarge
+	RefusedInvalid
 
 	refusedCauseCount
 )
 
 // String returns the cause as metrics name it.
 func (c RefusedCause) String() string {
-	return [...]string{"overflow", "shutdown", "canceled", "too_large"}[c]
+	return [...]string{"overflow", "shutdown", "canceled", "too_large", "invalid"}[c]
 }
 
 // FailedCause says why the export of accepted items failed.
@@ -84,7 +88,8 @@ const (
 	DroppedShutdown DroppedCause = iota
 	// DroppedCanceled: the context of the waiting caller ended while they were pending.
 	DroppedCanceled
-	// DroppedItemTooLarge: each of them alone exceeds SendBatchMaxBytes or MemoryLimit.
+	// DroppedItemTooLarge: each of them alone exceeds SendBatchMaxBytes or MemoryLimit, or its
+	// profile exceeds QueueSize or MemoryLimit.
 	DroppedItemTooLarge
 
 	droppedCauseCount
@@ -133,6 +138,11 @@ type refusal[T any] struct {
 	// all of it is where it was.
 	rest  T
 	apart bool
+}
+
+// invalid is the refusal of a request that contradicts itself.
+func invalid[T any](err error) *refusal[T] {
+	return &refusal[T]{cause: RefusedInvalid, err: consumererror.NewPermanent(unacceptable{fmt.Errorf("%w: %w", ErrInvalid, err)})}
 }
 
 // canceled is the refusal of a caller whose context has ended.

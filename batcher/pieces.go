@@ -284,12 +284,12 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	r := cuts[T]{heap: size.Heap}
 	top := part[T]{}
 	switch {
-	case room == b.limit: // it is empty
+	case room == b.limit || !b.sharesBytes(): // it is empty, or what it has does not matter
 		top.data, top.Size = cut.Next(room)
-	case b.sharesBytes() && b.set.WaitForResult: // what it has in common with the request is not known
+	case b.set.WaitForResult: // what it has in common with the request is not known
 		top.data = b.signal.New(0)
 	default:
-		top.data, top.Size = cut.Fill(room, there)
+		top.data, top.Size = b.sharing.fill(cut, room, there)
 	}
 	if top.Items > 0 {
 		top.Size = r.charge(top.Size)

@@ -207,7 +207,7 @@ func (p *ProfilesData) clear() {
 // the samples of one profile stay together. Profiles without samples travel along. A profile
 // that exceeds SendBatchMaxSize or SendBatchMaxBytes by itself is a batch of its own.
 //
-// The data of a request must pass Check: an index that leads nowhere counts as unset otherwise.
+// A request that does not pass Check is refused.
 func Profiles() Signal[*ProfilesData] { return profiles{} }
 
 type profiles struct{}
@@ -231,6 +231,8 @@ func (profiles) Bytes(p *ProfilesData) int {
 	p.measure()
 	return p.outer + asEntry(p.dict)
 }
+
+func (profiles) check(p *ProfilesData) error { return p.Check() }
 
 // normalize makes the first entries of the dictionary empty.
 func (profiles) normalize(p *ProfilesData) {
@@ -263,6 +265,10 @@ func (profiles) added(src, dst *ProfilesData) int {
 func (t *transfer) numberAll(src, dst *ProfilesData) int {
 	t.begin(dst.index, dst.dict)
 	return src.outerSize(0, src.pd.ResourceProfiles().Len(), t, func(profile pprofile.Profile) int { return profileSize(profile, t) })
+}
+
+func (profiles) fill(cut Cutter[*ProfilesData], room Size, dst *ProfilesData) (*ProfilesData, Size) {
+	return cut.(*profilesCutter).fill(room, dst)
 }
 
 func (profiles) most(p *ProfilesData) (most int) {

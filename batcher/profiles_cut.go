@@ -1,10 +1,6 @@
 package batcher
 
-import (
-	"math"
-
-	"go.opentelemetry.io/collector/pdata/pprofile"
-)
+import "go.opentelemetry.io/collector/pdata/pprofile"
 
 // profilesCutter takes profiles apart. Each piece has a dictionary with just what its profiles
 // refer to. How large it becomes is known by numbering the entries of that dictionary before
@@ -80,17 +76,17 @@ func (c *profilesCutter) Next(room Size) (*ProfilesData, Size) {
 	return c.build(end), taken
 }
 
-// Fill numbers the units once for the dictionary of the batch, to see how many fit, and then for the
+// fill numbers the units once for the dictionary of dst, to see how many fit, and then for the
 // piece.
-func (c *profilesCutter) Fill(room Size, batch *ProfilesData) (*ProfilesData, Size) {
-	if room.Bytes == math.MaxInt || c.at == len(c.units) || room.Items <= 0 {
+func (c *profilesCutter) fill(room Size, dst *ProfilesData) (*ProfilesData, Size) {
+	if c.at == len(c.units) || room.Items <= 0 {
 		return c.Next(room)
 	}
-	batch.prepare()
+	dst.prepare()
 	c.ready()
-	c.transfer.begin(batch.index, batch.dict)
+	c.transfer.begin(dst.index, dst.dict)
 	c.number(c.at)
-	end, taken := c.fit(room, asEntry(batch.dict))
+	end, taken := c.fit(room, asEntry(dst.dict))
 	c.transfer.back(mark{})
 	if end == c.at {
 		return profiles{}.New(0), Size{}

@@ -75,9 +75,6 @@ type Cutter[T any] interface {
 	// something without items that comes before it. Requires that any is left.
 	First() Size
 
-	// Fill is Next for what is to be moved into batch. The size is by how much that grows then.
-	Fill(room Size, batch T) (T, Size)
-
 	// Next moves out as much of what is left as fits into room, and tells its size.
 	// Resources, scopes and metrics that end within are moved whole; only those at the cut
 	// are copied. Items is 0 in the size if there was no room for an item.
@@ -93,6 +90,9 @@ type Cutter[T any] interface {
 // sharing is a Signal whose data have dictionaries. Data in a batch share one, so their sizes do not
 // add up. Nor is it cut between all items.
 type sharing[T any] interface {
+	// check returns an error if data is not what it claims to be.
+	check(data T) error
+
 	// normalize makes data such that its size does not change when something is moved into it, but
 	// for what that has.
 	normalize(data T)
@@ -104,6 +104,10 @@ type sharing[T any] interface {
 	// added is by how much Bytes of dst, which has items, grows when src is moved into it. It only
 	// prepares dst for that.
 	added(src, dst T) int
+
+	// fill is cut.Next for what is to be moved into dst, which has items. The size is by how much that
+	// grows then. It only prepares dst for that.
+	fill(cut Cutter[T], room Size, dst T) (T, Size)
 
 	// most is the number of items in the largest part of data that is never cut.
 	most(data T) int

@@ -303,8 +303,6 @@ func (c *cutter[T]) Left() Size {
 
 func (c *cutter[T]) First() Size { return c.inside.next() }
 
-func (c *cutter[T]) Fill(room Size, _ T) (T, Size) { return c.Next(room) }
-
 func (c *cutter[T]) Next(room Size) (T, Size) {
 	piece := c.signal.New(0)
 	return piece, c.inside.take(piece, room)

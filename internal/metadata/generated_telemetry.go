@@ -46,6 +46,7 @@ type TelemetryBuilder struct {
 	ProcessorBoundedbatchHeldItems        metric.Int64ObservableUpDownCounter
 	ProcessorBoundedbatchIsolationExports metric.Int64ObservableCounter
 	ProcessorBoundedbatchLivePartitions   metric.Int64ObservableUpDownCounter
+	ProcessorBoundedbatchOversizedBatches metric.Int64ObservableCounter
 	ProcessorBoundedbatchRefusedItems     metric.Int64ObservableCounter
 	ProcessorBoundedbatchRetries          metric.Int64ObservableCounter
 	ProcessorBoundedbatchTickerLateness   metric.Float64Histogram
@@ -258,6 +259,21 @@ func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchLivePartitionsCall
 	return nil
 }
 
+// RegisterProcessorBoundedbatchOversizedBatchesCallback sets callback for observable ProcessorBoundedbatchOversizedBatches metric.
+func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchOversizedBatchesCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ProcessorBoundedbatchOversizedBatches, obs: o})
+		return nil
+	}, builder.ProcessorBoundedbatchOversizedBatches)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterProcessorBoundedbatchRefusedItemsCallback sets callback for observable ProcessorBoundedbatchRefusedItems metric.
 func (builder *TelemetryBuilder) RegisterProcessorBoundedbatchRefusedItemsCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -442,6 +458,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_processor_boundedbatch_live_partitions",
 		metric.WithDescription("Partitions with something pending or ticks armed. [Development]"),
 		metric.WithUnit("{partition}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ProcessorBoundedbatchOversizedBatches, err = builder.meter.Int64ObservableCounter(
+		"otelcol_processor_boundedbatch_oversized_batches",
+		metric.WithDescription("Batches that exceed send_batch_max_size or send_batch_max_bytes, because they consist of one profile, which is never cut. [Development]"),
+		metric.WithUnit("{batch}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchRefusedItems, err = builder.meter.Int64ObservableCounter(
