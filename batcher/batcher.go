@@ -475,6 +475,7 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 		p.extent = b.signal.Resources(bt.data)
 	}
 	bt.sealed, bt.trigger = now, trigger
+	b.unprepare(p.line.back) // nothing joins it any more
 	p.line.push(bt)
 	b.stats.Sealed += int64(bt.items)
 	b.stats.Batches[trigger]++
@@ -484,6 +485,14 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 	b.rest(p)
 	b.queue(p)
 	return bt
+}
+
+// unprepare lets go of what is only needed to move requests into a batch. Nil is none. Requires b.mu
+// held.
+func (b *Batcher[T]) unprepare(bt *batch[T]) {
+	if b.sharing != nil && bt != nil && !bt.ready && bt.piece == nil && !b.set.WaitForResult {
+		b.sharing.unprepare(bt.data)
+	}
 }
 
 // Stats returns what the batcher holds and has done, all at one instant.

@@ -155,6 +155,9 @@ func (b *Batcher[T]) export(bt *batch[T]) {
 // on with, if there is one.
 func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 	b.makeReady(bt)
+	if b.sharing != nil {
+		b.sharing.unprepare(bt.data)
+	}
 	bt.attempts++
 	e := Export{
 		Items: bt.items, Bytes: -1, Trigger: bt.trigger, Age: bt.sealed.Sub(bt.first),

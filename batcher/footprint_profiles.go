@@ -10,86 +10,53 @@ import (
 // profilesFootprint is the footprint of p with its dictionary. The strings in attributes of
 // resources and scopes are taken to be those of the string table, if it has them, as after decoding.
 func profilesFootprint(p *ProfilesData) int {
-	n := 0
-	return walkHeap(p, func(footprint int) { n += footprint }) + n
-}
-
-// profilesHeap is the footprint of profiles by the units that are never cut.
-type profilesHeap struct {
-	shared int   // of the dictionary, and of what profiles lie in
-	units  []int // of each
-	sum    int   // of units
-}
-
-func heapOf(p *ProfilesData) *profilesHeap {
-	h := new(profilesHeap)
-	h.shared = walkHeap(p, func(footprint int) {
-		h.units = append(h.units, footprint)
-		h.sum += footprint
-	})
-	return h
-}
-
-func (h *profilesHeap) total() int { return h.shared + h.sum }
-
-// shares are what units count for, in proportion to what they have: with what they share
-// they add up to the total. There is nothing to share if there are no units.
-func (h *profilesHeap) shares(copies int) []int {
-	shares := make([]int, len(h.units))
-	before, charged := 0, 0
-	for i, n := range h.units {
-		before += n
-		upTo := before + int(float64(h.shared)*(float64(before)/float64(h.sum)))
-		shares[i] = copies * (upTo - charged)
-		charged = upTo
-	}
-	return shares
-}
-
-// heaviest is the most that a unit counts for.
-func (h *profilesHeap) heaviest() (most int) {
-	for _, n := range h.shares(1) {
-		most = max(most, n)
-	}
-	return most
-}
-
-// walkHeap tells the footprints of the units, in their order, and returns that of everything else.
-func walkHeap(p *ProfilesData, unit func(footprint int)) int {
 	p.lookUp()
 	rps := p.pd.ResourceProfiles()
-	m := newMeter(profilesRequestBlock)
-	m.bytes += pointers.of(rps.Len())
-	m.word() // the count of references
+	n := emptyProfilesFootprint() + pointers.of(rps.Len())
+	var m meter
 	m.dictionary(p.pd.Dictionary())
 	for _, s := range p.names.lacking {
 		m.text(s)
 	}
+	n += m.total()
 	for i := range rps.Len() {
 		rp := rps.At(i)
 		sps := rp.ScopeProfiles()
-		m.bytes += resourceProfilesBlock + pointers.of(sps.Len())
-		m.shared(rp.Resource().Attributes())
-		m.entities(rp.Resource())
-		m.text(rp.SchemaUrl())
-		if sps.Len() == 0 {
-			unit(1)
-		}
+		n += resourceProfilesFootprint(rp) + pointers.of(sps.Len())
 		for j := range sps.Len() {
 			sp := sps.At(j)
-			m.bytes += scopedBlock + pointers.of(sp.Profiles().Len())
-			m.text(sp.Scope().Name())
-			m.text(sp.Scope().Version())
-			m.shared(sp.Scope().Attributes())
-			m.text(sp.SchemaUrl())
-			if sp.Profiles().Len() == 0 {
-				unit(1)
-			}
+			n += scopeProfilesFootprint(sp) + pointers.of(sp.Profiles().Len())
 			for k := range sp.Profiles().Len() {
-				unit(profileFootprint(sp.Profiles().At(k)))
+				n += profileFootprint(sp.Profiles().At(k))
 			}
 		}
 	}
+	return n
+}
+
+// emptyProfilesFootprint is the footprint of a request with nothing in it.
+func emptyProfilesFootprint() int {
+	m := newMeter(profilesRequestBlock)
+	m.word() // the count of references
+	return m.total()
+}
+
+// resourceProfilesFootprint is the footprint of rp without its scopes.
+func resourceProfilesFootprint(rp pprofile.ResourceProfiles) int {
+	m := newMeter(resourceProfilesBlock)
+	m.shared(rp.Resource().Attributes())
+	m.entities(rp.Resource())
+	m.text(rp.SchemaUrl())
+	return m.total()
+}
+
+// scopeProfilesFootprint is the footprint of sp without its profiles.
+func scopeProfilesFootprint(sp pprofile.ScopeProfiles) int {
+	m := newMeter(scopedBlock)
+	m.text(sp.Scope().Name())
+	m.text(sp.Scope().Version())
+	m.shared(sp.Scope().Attributes())
+	m.text(sp.SchemaUrl())
 	return m.total()
 }
 
@@ -112,33 +79,42 @@ func profileFootprint(p pprofile.Profile) int {
 
 // dictionary adds what the tables of d hold.
 func (m *meter) dictionary(d pprofile.ProfilesDictionary) {
-	m.texts(d.StringTable())
-	functions := d.FunctionTable().Len()
-	m.bytes += pointers.of(functions) + functions*functionBlock
-	links := d.LinkTable().Len()
-	m.bytes += pointers.of(links) + links*linkBlock
-	mappings := d.MappingTable()
-	m.bytes += pointers.of(mappings.Len()) + mappings.Len()*mappingBlock
-	for i := range mappings.Len() {
-		m.indices(mappings.At(i).AttributeIndices())
+	for k := range tables {
+		n := tableLen(d, k)
+		if k == stringTable {
+			m.bytes += values.of(n) // a string is as large as a value
+		} else {
+			m.bytes += pointers.of(n)
+		}
+		for i := range n {
+			m.entry(d, k, i)
+		}
 	}
-	locations := d.LocationTable()
-	m.bytes += pointers.of(locations.Len()) + locations.Len()*locationBlock
-	for i := range locations.Len() {
-		l := locations.At(i)
+}
+
+// entry adds an entry of a table without its slot.
+func (m *meter) entry(d pprofile.ProfilesDictionary, k table, i int) {
+	switch k {
+	case stringTable:
+		m.text(d.StringTable().At(i))
+	case functionTable:
+		m.bytes += functionBlock
+	case mappingTable:
+		m.bytes += mappingBlock
+		m.indices(d.MappingTable().At(i).AttributeIndices())
+	case locationTable:
+		l := d.LocationTable().At(i)
 		lines := l.Lines().Len()
-		m.bytes += pointers.of(lines) + lines*lineBlock
+		m.bytes += locationBlock + pointers.of(lines) + lines*lineBlock
 		m.indices(l.AttributeIndices())
-	}
-	stacks := d.StackTable()
-	m.bytes += pointers.of(stacks.Len()) + stacks.Len()*stackBlock
-	for i := range stacks.Len() {
-		m.indices(stacks.At(i).LocationIndices())
-	}
-	attributes := d.AttributeTable()
-	m.bytes += pointers.of(attributes.Len()) + attributes.Len()*attributeBlock
-	for i := range attributes.Len() {
-		m.value(attributes.At(i).Value())
+	case stackTable:
+		m.bytes += stackBlock
+		m.indices(d.StackTable().At(i).LocationIndices())
+	case attributeTable:
+		m.bytes += attributeBlock
+		m.value(d.AttributeTable().At(i).Value())
+	default:
+		m.bytes += linkBlock
 	}
 }
 

@@ -35,12 +35,15 @@ func profilesShapes() []profilesShape {
 	}
 }
 
-func (s profilesShape) write() *ProfilesData {
+func (s profilesShape) write() *ProfilesData { return s.writeAnother(0) }
+
+// writeAnother makes a request whose strings are in no request with another number.
+func (s profilesShape) writeAnother(n int) *ProfilesData {
 	a := newAuthor()
 	pd := pprofile.NewProfiles()
 	d := pd.Dictionary()
 	text := func(from, to int) int32 {
-		d.StringTable().Append(a.text(from, to))
+		d.StringTable().Append(fmt.Sprint(n, ".", d.StringTable().Len()) + a.text(from, to))
 		return int32(d.StringTable().Len() - 1)
 	}
 	d.StringTable().Append("")
@@ -146,20 +149,6 @@ func TestFootprintKnowsTheStructsOfProfiles(t *testing.T) {
 	same(pprofile.Stack{}, reflect.TypeFor[[]byte]())
 	same(pprofile.KeyValueAndUnit{}, reflect.TypeFor[attributeFields]())
 	same(pprofile.Link{}, reflect.TypeFor[linkFields]())
-}
-
-// TestSharesOfHeapAddUp is about what cutting charges.
-func TestSharesOfHeapAddUp(t *testing.T) {
-	for _, s := range profilesShapes() {
-		h := heapOf(s.write())
-		sum := 0
-		for _, n := range h.shares(3) {
-			require.Positive(t, n)
-			sum += n
-		}
-		require.Equal(t, 3*h.total(), sum)
-	}
-	require.Empty(t, heapOf(NewProfilesData(pprofile.NewProfiles())).shares(1))
 }
 
 // BenchmarkProfiles tells what a sample costs.

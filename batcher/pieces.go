@@ -274,6 +274,15 @@ func (b *Batcher[T]) notAccepted(ctx context.Context, c *caller[T], r *refusal[T
 // If the time for shutting down ends meanwhile, nothing of the request is accepted:
 // all of it comes back with the refusal.
 func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, sizes *Sizes) (*refusal[T], part[T]) {
+	if b.sharing != nil && sizes == nil && p.open != nil && b.budget.heavy {
+		// It would fit into a batch of its own, and was not expected to be cut: what its parts have
+		// in common will be there twice.
+		if !b.budget.take(&p.account, Size{Heap: size.Heap}) {
+			b.seal(p, TriggerSize, time.Now())
+			return nil, part[T]{data, size}
+		}
+		size.Heap *= 2
+	}
 	b.open(p)
 	p.open.filling = true
 	head := b.seal(p, TriggerSize, time.Now())
@@ -298,7 +307,9 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 		b.addLoose(&r, top)
 	}
 	b.cutUp(c, cut, b.limit, unlimited, &r)
-	r.chargeRest(r.heap)
+	if b.sharing == nil { // otherwise each part was charged what it takes
+		r.chargeRest(r.heap)
+	}
 
 	b.mu.Lock()
 	if b.state >= stateStopped {
@@ -314,6 +325,7 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	}
 	b.adopt(c, p, &r, head.sealed)
 	if r.n > 0 {
+		b.unprepare(head)
 		p.line.insert(head, r.first, r.last)
 	}
 	if head.items == 0 {

@@ -267,6 +267,8 @@ func (t *transfer) numberAll(src, dst *ProfilesData) int {
 	return src.outerSize(0, src.pd.ResourceProfiles().Len(), t, func(profile pprofile.Profile) int { return profileSize(profile, t) })
 }
 
+func (profiles) unprepare(p *ProfilesData) { p.index = nil }
+
 func (profiles) fill(cut Cutter[*ProfilesData], room Size, dst *ProfilesData) (*ProfilesData, Size) {
 	return cut.(*profilesCutter).fill(room, dst)
 }
@@ -424,18 +426,25 @@ func (profiles) Unref(p *ProfilesData) { pref.UnrefProfiles(p.pd) }
 
 func (profiles) Heap(p *ProfilesData) int { return profilesFootprint(p) }
 
-// Measure writes down the totals and what the heaviest profile has. Nothing is cut by sizes that
-// were measured before.
+// Measure writes down the totals, and what the heap of a piece with just one profile is. Nothing is
+// cut by sizes that were measured before.
 func (s profiles) Measure(p *ProfilesData, z *Sizes) {
 	z.total.Items = s.Items(p)
 	if z.bytes {
 		z.total.Bytes = s.Bytes(p)
 	}
-	if z.heap {
-		h := heapOf(p)
-		z.total.Heap = z.copies * h.total()
-		z.heaviest = z.copies * h.heaviest()
+	if !z.heap {
+		return
 	}
+	z.total.Heap = z.copies * s.Heap(p)
+	c := newProfilesCutter(p, z)
+	for c.at = range c.units {
+		c.first = false
+		alone := c.First().Heap
+		z.heaviest = max(z.heaviest, alone)
+		z.inPieces += alone
+	}
+	c.end()
 }
 
 func (s profiles) Cut(p *ProfilesData, z *Sizes) Cutter[*ProfilesData] {

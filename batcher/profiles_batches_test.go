@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/pprofile"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
@@ -392,5 +394,33 @@ func TestCommonDictionaryCountsOnce(t *testing.T) {
 		}
 		require.NoError(t, b.Shutdown(t.Context()))
 		require.Equal(t, []int{20}, *sizes)
+	})
+}
+
+// A request that contradicts itself is refused as a whole, whatever else is going on, and nothing of
+// it is changed.
+func TestProfilesWithAnIndexThatLeadsNowhereAreRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		set := defaults()
+		set.ResourceKeys = []string{"team"}
+		r := newRig(t, profileKind, set, nil)
+		r.send(3)
+		bad := profileKind.Make(3, 10)
+		pd := bad.Profiles()
+		pd.ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(0).Samples().At(0).SetStackIndex(1000)
+		before, err := new(pprofile.JSONMarshaler).MarshalProfiles(pd)
+		require.NoError(t, err)
+		err = r.Consume(t.Context(), bad)
+		require.ErrorIs(t, err, batcher.ErrInvalid)
+		require.True(t, consumererror.IsPermanent(err))
+		require.Equal(t, codes.InvalidArgument, status.Code(err))
+		require.ErrorContains(t, err, "invalid request: profile 0 of scope 0 of resource 0 has index 1000 into the stack table, which has ")
+		after, err := new(pprofile.JSONMarshaler).MarshalProfiles(bad.Profiles())
+		require.NoError(t, err)
+		require.JSONEq(t, string(before), string(after))
+		s := r.Stats()
+		require.EqualValues(t, 10, s.Refused[batcher.RefusedInvalid])
+		require.EqualValues(t, 3, s.Accepted)
+		r.stop()
 	})
 }

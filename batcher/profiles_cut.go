@@ -8,13 +8,14 @@ import "go.opentelemetry.io/collector/pdata/pprofile"
 type profilesCutter struct {
 	data  *ProfilesData
 	units []whole
-	heap  []int // of each unit; nil: nobody wants to know
-	at    int   // the first unit that is left
-	left  Size  // of what is left. Bytes may be more after something has been taken.
+	at    int  // the first unit that is left
+	left  Size // of what is left. Bytes and Heap may be more after something has been taken.
 
+	copies   int // how often the pieces lie in memory; 0: heap is of no interest
 	transfer *transfer
 	first    bool // the unit at that index is numbered, and nothing else
 	outer    outerSize
+	heap     int   // of what is in outer, without the dictionary
 	open     whole // the last one that is in outer
 }
 
@@ -49,10 +50,8 @@ func newProfilesCutter(p *ProfilesData, z *Sizes) *profilesCutter {
 	}
 	c.left.Bytes = profiles{}.Bytes(p)
 	if z != nil && z.heap {
-		c.heap = heapOf(p).shares(z.copies)
-		for _, n := range c.heap {
-			c.left.Heap += n
-		}
+		c.copies = z.copies
+		c.left.Heap = z.total.Heap
 	}
 	return c
 }
@@ -108,15 +107,15 @@ func (c *profilesCutter) fit(room Size, was int) (end int, taken Size) {
 		return c.at, Size{}
 	}
 	for end = c.at + 1; end < len(c.units) && (taken.Items < room.Items || c.units[end].items == 0); end++ {
-		more := Size{taken.Items + c.units[end].items, 0, taken.Heap + c.heapAt(end)}
-		if !more.within(room) {
+		if taken.Items+c.units[end].items > room.Items {
 			break
 		}
-		mark, outer, open := c.transfer.mark(), c.outer, c.open
+		mark, outer, heap, open := c.transfer.mark(), c.outer, c.heap, c.open
 		c.number(end)
-		if more.Bytes = c.bytes() - was; more.Bytes > room.Bytes {
+		more := Size{taken.Items + c.units[end].items, c.bytes() - was, c.weight()}
+		if !more.within(room) {
 			c.transfer.back(mark)
-			c.outer, c.open = outer, open
+			c.outer, c.heap, c.open = outer, heap, open
 			break
 		}
 		taken = more
@@ -162,8 +161,9 @@ func (c *profilesCutter) begin() {
 func (c *profilesCutter) ready() {
 	if c.transfer == nil {
 		c.transfer = newTransfer(c.data)
+		c.transfer.weighs = c.copies > 0
 	}
-	c.outer, c.open = outerSize{}, whole{-1, -1, -1, 0}
+	c.outer, c.heap, c.open = outerSize{}, 0, whole{-1, -1, -1, 0}
 }
 
 // number adds a unit to the piece.
@@ -173,14 +173,18 @@ func (c *profilesCutter) number(i int) {
 	if u.resource != c.open.resource {
 		c.outer.resource(h.resourceSize(rp))
 		c.open.scope = -1
+		c.weigh(func() int { return resourceProfilesFootprint(rp) })
 	}
 	if u.scope >= 0 {
 		sp := rp.ScopeProfiles().At(u.scope)
 		if u.scope != c.open.scope {
 			c.outer.scope(h.scopeSize(sp))
+			c.weigh(func() int { return scopeProfilesFootprint(sp) })
 		}
 		if u.profile >= 0 {
-			c.outer.profile(profileSize(sp.Profiles().At(u.profile), c.transfer))
+			p := sp.Profiles().At(u.profile)
+			c.outer.profile(profileSize(p, c.transfer))
+			c.weigh(func() int { return profileFootprint(p) })
 		}
 	}
 	c.open = u
@@ -190,19 +194,23 @@ func (c *profilesCutter) number(i int) {
 // bytes is the size of the piece so far.
 func (c *profilesCutter) bytes() int { return c.outer.total() + asEntry(c.transfer.size) }
 
-func (c *profilesCutter) heapAt(i int) int {
-	if c.heap == nil {
-		return 0
+// weigh adds the footprint of an element, and its slot, if heap is of interest.
+func (c *profilesCutter) weigh(footprint func() int) {
+	if c.copies > 0 {
+		c.heap += pointerBlock + footprint()
 	}
-	return c.heap[i]
+}
+
+// weight is the heap of the piece so far.
+func (c *profilesCutter) weight() int {
+	return c.copies * (emptyProfilesFootprint() + c.heap + c.transfer.meter.total())
 }
 
 // size is that of the piece, which ends before that unit.
 func (c *profilesCutter) size(end int) Size {
-	s := Size{Bytes: c.bytes()}
-	for i := c.at; i < end; i++ {
-		s.Items += c.units[i].items
-		s.Heap += c.heapAt(i)
+	s := Size{Bytes: c.bytes(), Heap: c.weight()}
+	for _, u := range c.units[c.at:end] {
+		s.Items += u.items
 	}
 	return s
 }
@@ -246,7 +254,6 @@ func (c *profilesCutter) build(end int) *ProfilesData {
 		}
 		open = u
 		c.left.Items -= u.items
-		c.left.Heap -= c.heapAt(i)
 	}
 	c.at, c.first = end, false
 	if c.at == len(c.units) {
@@ -259,6 +266,9 @@ func (c *profilesCutter) build(end int) *ProfilesData {
 // take moves a profile.
 func (c *profilesCutter) take(from, to pprofile.Profile) {
 	c.left.Bytes -= asEntry(new(pprofile.ProtoMarshaler).ProfileSize(from))
+	if c.copies > 0 {
+		c.left.Heap -= c.copies * profileFootprint(from)
+	}
 	from.MoveTo(to)
 	c.transfer.profile(to)
 }

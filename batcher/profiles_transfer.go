@@ -15,12 +15,14 @@ type transfer struct {
 	src     pprofile.ProfilesDictionary
 	lacking []string     // strings that follow upon those of src
 	lens    [tables]int  // of src, with those strings
+	weighs  bool         // heap is of interest
 	filled  [tables]bool // whose first entry is not empty
 
 	index *dictionaryIndex // of what the destination has; nil: nothing
 	base  [tables]int      // how many entries that is
 	added [tables][]int32  // the indices in src of those to be added
 	size  int              // of all entries of the destination, encoded
+	meter meter            // of what is added: its heap, in a destination that has just that
 
 	places [tables][]numbered // by the index in src
 	round  uint32             // of numbering
@@ -38,7 +40,7 @@ var transfers = sync.Pool{New: func() any { return new(transfer) }}
 func newTransfer(p *ProfilesData) *transfer {
 	p.lookUp()
 	t := transfers.Get().(*transfer)
-	t.src, t.lacking, t.filled = p.pd.Dictionary(), p.names.lacking, p.filled
+	t.src, t.lacking, t.filled, t.weighs = p.pd.Dictionary(), p.names.lacking, p.filled, false
 	for k := range tables {
 		t.lens[k] = tableLen(t.src, k)
 	}
@@ -69,7 +71,7 @@ func (t *transfer) begin(index *dictionaryIndex, size int) {
 		t.round = 0
 	}
 	t.round++
-	t.index, t.size = index, size
+	t.index, t.size, t.meter = index, size, meter{}
 	for k := range tables {
 		t.added[k] = t.added[k][:0]
 		switch {
@@ -135,7 +137,21 @@ func (t *transfer) number(k table, i int32) int32 {
 	t.places[k][i] = numbered{t.round, next}
 	t.added[k] = append(t.added[k], i)
 	t.size += asEntry(size)
+	if t.weighs {
+		t.weigh(k, i)
+	}
 	return next
+}
+
+// weigh adds the heap of an entry.
+func (t *transfer) weigh(k table, i int32) {
+	if k == stringTable {
+		t.meter.bytes += stringBlock
+		t.meter.text(t.text(i))
+		return
+	}
+	t.meter.bytes += pointerBlock
+	t.meter.entry(t.src, k, int(i))
 }
 
 // find returns the index of an entry like that in the destination. If there is none, it
@@ -172,10 +188,11 @@ func (t *transfer) unfind(k table, i int32) {
 type mark struct {
 	added [tables]int
 	size  int
+	meter meter
 }
 
 func (t *transfer) mark() mark {
-	m := mark{size: t.size}
+	m := mark{size: t.size, meter: t.meter}
 	for k := range tables {
 		m.added[k] = len(t.added[k])
 	}
@@ -184,7 +201,7 @@ func (t *transfer) mark() mark {
 
 // back forgets what was numbered since the mark.
 func (t *transfer) back(m mark) {
-	t.size = m.size
+	t.size, t.meter = m.size, m.meter
 	if t.index != nil { // before the numbers go, of which keys are made
 		for k := range tables {
 			for _, i := range t.added[k][m.added[k]:] {

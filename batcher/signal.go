@@ -109,6 +109,9 @@ type sharing[T any] interface {
 	// grows then. It only prepares dst for that.
 	fill(cut Cutter[T], room Size, dst T) (T, Size)
 
+	// unprepare forgets what only takes memory while nothing is moved into data.
+	unprepare(data T)
+
 	// most is the number of items in the largest part of data that is never cut.
 	most(data T) int
 }

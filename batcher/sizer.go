@@ -103,6 +103,7 @@ type Sizes struct {
 	elements []element // one for each element that has children, parents first
 	heaviest int       // most heap of an item with all frames around it
 	widest   int       // most heap that is copied where the frames around one item are cut
+	inPieces int       // most heap of all pieces together; 0: see widest
 
 	// While measuring:
 	parents [3]int // the elements that are open
@@ -238,7 +239,7 @@ func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
 	if b.sharesBytes() {
 		b.sharing.normalize(data)
 	}
-	if !b.likelyCut(size.Items) {
+	if b.sharing != nil || !b.likelyCut(size.Items) {
 		if b.weighsBytes {
 			size.Bytes = b.joining(data)
 		}
@@ -253,7 +254,7 @@ func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
 	size = z.all()
 	// What is cut in two is copied, once for each batch that it will be in.
 	batches := max((size.Items-1)/b.limit.Items, (size.Bytes-1)/b.limit.Bytes)
-	size.Heap += batches * z.widest
+	size.Heap = max(size.Heap+batches*z.widest, z.inPieces)
 	if b.sharesBytes() {
 		size.Bytes = b.joining(data)
 	}
