@@ -29,7 +29,8 @@ type Config struct {
 
 	// SendBatchMaxBytes is the most bytes in a batch in OTLP's binary encoding, together
 	// with SendBatchMaxSize. Default 0, which is no limit. An item that takes more by itself
-	// is dropped, and whoever sent it gets a permanent error.
+	// is dropped, and whoever sent it gets a permanent error. A profile, which is never cut,
+	// is a batch of its own then, also where it has more samples than SendBatchMaxSize.
 	SendBatchMaxBytes ByteSize `mapstructure:"send_batch_max_bytes"`
 
 	// MetadataKeys are the client metadata keys that separate partitions, whatever
@@ -64,7 +65,7 @@ type Config struct {
 	MaxConcurrentExports int `mapstructure:"max_concurrent_exports"`
 
 	// MaxConcurrentExportsPerPartition is the same for each partition. Default 0: 1
-	// for metrics, whose order backends care about. For traces and logs there is no limit
+	// for metrics, whose order backends care about. For the other signals there is no limit
 	// with one partition; with several, one takes a further slot only while it has fewer
 	// exports under way than there are slots free. 1 keeps every partition in order.
 	MaxConcurrentExportsPerPartition int `mapstructure:"max_concurrent_exports_per_partition"`

@@ -10,8 +10,8 @@
 //
 // # Vocabulary
 //
-// A request is one call of Consume. An item is a span, a log record or a metric data
-// point. Items are accepted when Consume takes responsibility, or refused, when it
+// A request is one call of Consume. An item is a span, a log record, a metric data point or
+// a profile sample. Items are accepted when Consume takes responsibility, or refused, when it
 // returns an error and keeps nothing. What was accepted is pending in an open batch, then
 // sealed in a batch that waits for an export slot, then in flight in an export
 // call, perhaps retrying, and ends as delivered, failed or dropped. Held is what is pending,
@@ -67,7 +67,7 @@
 //	footprint.go  how much heap Go has allocated for data; footprint_traces.go and so on
 //	splitter.go   one forward pass that cuts any signal
 //	signal.go     what a signal must tell; traces.go, logs.go, metrics.go tell it
-//	profiles*.go  the same for profiles, which share a dictionary; no processor uses it yet
+//	profiles*.go  the same for profiles, which share a dictionary in a batch
 //	settings.go, observer.go, errors.go, list.go, heap.go
 //
 // # Locks and goroutines
@@ -94,6 +94,7 @@
 //	0 <= held <= used <= capacity, in items and in bytes of heap, and used is 0 in the end
 //	accepted = delivered + failed + dropped + pending + sealed + in flight + retrying, at any instant
 //	0 < items of a batch <= SendBatchMaxSize and bytes <= SendBatchMaxBytes, if these are set
+//	  and it is not a single profile
 //	exports under way <= MaxConcurrentExports, and per partition its own limit
 //	held of a partition <= 7 x what was free when it was last admitted, if there are keys,
 //	  but for one that held nothing
@@ -115,6 +116,9 @@
 // An element that is cut in two is copied but for its children. What the copies will take is
 // estimated when the request is measured, so that the pieces together are never charged more
 // than was taken from the budget.
+//
+// In a batch profiles share one dictionary, so their sizes do not add up: see sharing in signal.go.
+// Where data is not put together yet, because callers wait, the bytes of a batch are a bound.
 //
 // The heap of a batch stays taken until the last of its items has an outcome, also while
 // only some of them are sent again: the data is kept until then.
