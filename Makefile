@@ -79,10 +79,12 @@ lint: $(BIN)/golangci-lint ## golangci-lint over every module
 
 # --- tests --------------------------------------------------------------------------------------------------------
 
-test: ## go vet and all tests of the component, with the race detector
+test: ## go vet and all tests of the component, with the race detector and without
 	@echo "go vet, then go test -race (the first time compiles the Collector's modules: about 2 minutes)"
 	$(GO) vet ./...
 	$(GO) test -race $(TESTFLAGS) ./...
+	@echo "go test: heap, allocations and time are not what they are with the race detector"
+	$(GO) test $(TESTFLAGS) ./batcher/...
 
 test-race: ## the same tests three times, in random order
 	$(GO) test -race -count=3 -shuffle=on $(TESTFLAGS) ./...

@@ -25,6 +25,21 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// longWithProfiles are tests that take minutes together for profiles with the race detector, which
+// has the other signals to find something in. Without it they run, too.
+var longWithProfiles = map[string]bool{
+	"TestRefusedCallerIsFoundAndTheOthersAreDelivered":     true,
+	"TestIsolationOfManyFaultyResourcesStaysInItsBound":    true,
+	"TestBatchesKeepTheByteLimitAndAreFull":                true,
+	"TestOneExportAtOnceKeepsTheOrderOfAcceptance":         true,
+	"TestResourcesAreDividedAmongPartitions":               true,
+	"TestRequestLargerThanTheBudgetIsAdmittedPieceByPiece": true,
+	"TestFaultyRequestTakesNoOtherWithIt":                  true,
+	"TestGridDoesNotDriftOverTenThousandTicks":             true,
+	"TestMemoryAndItemsAreBothLimited":                     true,
+	"TestIsolationEndsAfter64Exports":                      true,
+}
+
 // each runs one generic test body for every signal, each in a bubble of virtual time. Profiles
 // are left out where the test is about cuts between any two items.
 func each(
@@ -44,6 +59,9 @@ func each(
 	t.Run("signal=metrics", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { metrics(t, batchertest.Metrics()) })
 	})
+	if batcher.RaceEnabled && longWithProfiles[t.Name()] {
+		return
+	}
 	for _, test := range profiles {
 		t.Run("signal=profiles", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { test(t, batchertest.Profiles()) })

@@ -234,8 +234,11 @@ func checkCutProfiles(t *testing.T, first, items, most, bytes int, seed uint64) 
 		requireMinimal(t, piece)
 		got = append(got, requireIDs(t, piece)...)
 		gotHollow += countHollow(t, piece)
-		// Slices that have grown are larger than those that are made for a piece.
-		require.InEpsilon(t, profileKind.Heap(piece), size.Heap, 0.2)
+		if !batcher.RaceEnabled { // which has blocks of other sizes
+			// Slices that have grown are larger than those that are made for a piece.
+			w := float64(profileKind.Heap(piece))
+			require.InDelta(t, w, size.Heap, w/4+300)
+		}
 		pieces = append(pieces, piece)
 	}
 	untouched := true
@@ -571,7 +574,7 @@ func addBigProfiles(pd pprofile.Profiles, n, samples, functions int) {
 
 // TestCuttingProfilesIsLinear doubles a request, and the number of pieces with it.
 func TestCuttingProfilesIsLinear(t *testing.T) {
-	if batcher.WithRaceDetector || testing.Short() {
+	if batcher.RaceEnabled || testing.Short() {
 		t.Skip("measures time")
 	}
 	measure := func(n int) time.Duration {
@@ -601,7 +604,7 @@ func TestCuttingProfilesIsLinear(t *testing.T) {
 
 // TestMergingProfilesIsLinear doubles the number of requests that are merged.
 func TestMergingProfilesIsLinear(t *testing.T) {
-	if batcher.WithRaceDetector || testing.Short() {
+	if batcher.RaceEnabled || testing.Short() {
 		t.Skip("measures time")
 	}
 	measure := func(n int) time.Duration {

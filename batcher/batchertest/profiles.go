@@ -146,10 +146,14 @@ func singleProfiles(data *batcher.ProfilesData) (ids []int, single func(i int) *
 
 // marshalSingleProfiles does without a copy of the dictionary for each sample.
 func marshalSingleProfiles(data *batcher.ProfilesData) (ids []int, encodings [][]byte) {
+	var m *meaning
 	eachSample(data, func(
 		d pprofile.ProfilesDictionary, r pprofile.ResourceProfiles, s pprofile.ScopeProfiles, p pprofile.Profile, sample pprofile.Sample,
 	) {
-		m := meaning{d: d}
+		if m == nil {
+			m = newMeaning(d)
+		}
+		m.b = nil
 		m.number(1)
 		m.resource(r)
 		m.number(1)
@@ -322,7 +326,7 @@ func (x *lexicon) sample(s pprofile.Sample, id int) {
 
 func marshalProfiles(data *batcher.ProfilesData) ([]byte, error) {
 	pd := copyOf(data)
-	m := meaning{d: pd.Dictionary()}
+	m := newMeaning(pd.Dictionary())
 	m.number(pd.ResourceProfiles().Len())
 	for _, r := range pd.ResourceProfiles().All() {
 		m.resource(r)
@@ -342,7 +346,29 @@ func marshalProfiles(data *batcher.ProfilesData) ([]byte, error) {
 type meaning struct {
 	d pprofile.ProfilesDictionary
 	b []byte
+
+	known map[any][]byte // by what they are, or where in their table
 }
+
+func newMeaning(d pprofile.ProfilesDictionary) *meaning {
+	return &meaning{d: d, known: map[any][]byte{}}
+}
+
+// once appends what write does, and remembers it.
+func (m *meaning) once(key any, write func()) {
+	if _, known := m.known[key]; !known {
+		before := m.b
+		m.b = nil
+		write()
+		m.known[key], m.b = m.b, before
+	}
+	m.b = append(m.b, m.known[key]...)
+}
+
+type (
+	attributeAt int32
+	locationAt  int32
+)
 
 func (m *meaning) number(n int) { m.b = binary.AppendVarint(m.b, int64(n)) }
 
@@ -362,13 +388,17 @@ func (m *meaning) header(set func(plog.ResourceLogs)) {
 }
 
 func (m *meaning) resource(r pprofile.ResourceProfiles) {
-	m.header(func(to plog.ResourceLogs) { r.Resource().CopyTo(to.Resource()) })
-	m.text(r.SchemaUrl())
+	m.once(r, func() {
+		m.header(func(to plog.ResourceLogs) { r.Resource().CopyTo(to.Resource()) })
+		m.text(r.SchemaUrl())
+	})
 }
 
 func (m *meaning) scope(s pprofile.ScopeProfiles) {
-	m.header(func(to plog.ResourceLogs) { s.Scope().CopyTo(to.ScopeLogs().AppendEmpty().Scope()) })
-	m.text(s.SchemaUrl())
+	m.once(s, func() {
+		m.header(func(to plog.ResourceLogs) { s.Scope().CopyTo(to.ScopeLogs().AppendEmpty().Scope()) })
+		m.text(s.SchemaUrl())
+	})
 }
 
 func (m *meaning) name(i int32) {
@@ -387,11 +417,13 @@ func (m *meaning) names(v pprofile.ValueType) {
 func (m *meaning) attributes(l pcommon.Int32Slice) {
 	m.number(l.Len())
 	for _, i := range l.All() {
-		a := m.d.AttributeTable().At(int(i))
-		m.name(a.KeyStrindex())
-		m.name(a.UnitStrindex())
-		m.header(func(to plog.ResourceLogs) {
-			a.Value().CopyTo(to.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty().Body())
+		m.once(attributeAt(i), func() {
+			a := m.d.AttributeTable().At(int(i))
+			m.name(a.KeyStrindex())
+			m.name(a.UnitStrindex())
+			m.header(func(to plog.ResourceLogs) {
+				a.Value().CopyTo(to.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty().Body())
+			})
 		})
 	}
 }
@@ -430,7 +462,7 @@ func (m *meaning) sample(s pprofile.Sample) {
 	stack := m.d.StackTable().At(int(s.StackIndex())).LocationIndices()
 	m.number(stack.Len())
 	for _, i := range stack.All() {
-		m.location(m.d.LocationTable().At(int(i)))
+		m.once(locationAt(i), func() { m.location(m.d.LocationTable().At(int(i))) })
 	}
 }
 
