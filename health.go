@@ -224,7 +224,7 @@ func (h *health) close() {
 	h.tellTooLarge()
 }
 
-// tooLarge notes items that were dropped because each alone exceeds send_batch_max_bytes or memory_limit.
+// tooLarge notes items that were dropped because each of them, or its profile, exceeds a limit by itself.
 // The largest of them has that many bytes.
 func (h *health) tooLarge(items, largest int) {
 	h.mu.Lock()
@@ -256,7 +256,7 @@ func (h *health) tellTooLarge() {
 	default:
 		h.tooBig = oversize{told: now, timer: untold.timer}
 		h.mu.Unlock()
-		h.logger.Warn("Items are dropped because each alone exceeds send_batch_max_bytes or memory_limit; their callers are told, and they are counted in dropped_items",
+		h.logger.Warn("Items are dropped because each of them, or its profile, exceeds send_batch_max_bytes, memory_limit or queue_size by itself; their callers are told, and they are counted in dropped_items",
 			zap.Int("items", untold.items), zap.Int("largest_bytes", untold.largest), zap.Int("send_batch_max_bytes", h.maxBytes))
 	}
 }

@@ -26,7 +26,7 @@ const (
 	lineAtEnd         = "Exports succeed again"
 	lineIsolated      = "Parts of batches are refused; their items are lost and counted in failed_items"
 	lineIsolatedAtEnd = "No more parts of batches are refused"
-	lineTooLarge      = "Items are dropped because each alone exceeds send_batch_max_bytes or memory_limit; their callers are told, and they are counted in dropped_items"
+	lineTooLarge      = "Items are dropped because each of them, or its profile, exceeds send_batch_max_bytes, memory_limit or queue_size by itself; their callers are told, and they are counted in dropped_items"
 )
 
 func TestFailureIsOneLineWhenItBeginsAndOneWhenItEnds(t *testing.T) {

@@ -187,7 +187,9 @@ func (b *Batcher[T]) enterCut(c *caller[T], p *partition[T], e *entry[T], grante
 	r := cuts[T]{heap: granted.Heap}
 	b.cutUp(c, e.cut, Size{b.pieceSize(), b.limit.Bytes, math.MaxInt}, granted, &r)
 	if e.left.Items == r.taken().Items {
-		r.chargeRest(min(r.heap, e.left.Heap-r.taken().Heap)) // what was estimated for copies
+		if b.sharing == nil {
+			r.chargeRest(min(r.heap, e.left.Heap-r.taken().Heap)) // what was estimated for copies
+		}
 		e.left = Size{}
 	} else {
 		left := e.left.minus(r.taken())
