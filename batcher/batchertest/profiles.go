@@ -88,7 +88,8 @@ func makeProfiles(first, items int) *batcher.ProfilesData {
 // samples.
 func eachSample(data *batcher.ProfilesData, tell func(
 	d pprofile.ProfilesDictionary, r pprofile.ResourceProfiles, s pprofile.ScopeProfiles, p pprofile.Profile, sample pprofile.Sample,
-)) {
+),
+) {
 	pd := copyOf(data)
 	for _, r := range pd.ResourceProfiles().All() {
 		for _, s := range r.ScopeProfiles().All() {
