@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -21,6 +22,7 @@ type profilesShape struct {
 	perSample         int // attributes of a sample
 	timestamps        int // of a sample
 	perResource       int // profiles; 0: all
+	long              int // bytes of the value of each attribute; 0: of all kinds
 }
 
 func profilesShapes() []profilesShape {
@@ -56,7 +58,9 @@ func (s profilesShape) writeAnother(n int) *ProfilesData {
 	for range s.attributes {
 		attribute := d.AttributeTable().AppendEmpty()
 		attribute.SetKeyStrindex(text(5, 20))
-		mixedValue(a, attribute.Value())
+		if mixedValue(a, attribute.Value()); s.long > 0 {
+			attribute.Value().SetStr(fmt.Sprint(n, ".", attribute.KeyStrindex()) + strings.Repeat("x", s.long))
+		}
 	}
 	for range s.functions {
 		f := d.FunctionTable().AppendEmpty()

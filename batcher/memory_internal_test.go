@@ -82,6 +82,7 @@ func TestLiveHeapOfProfilesStaysUnderTheMemoryLimit(t *testing.T) {
 			profilesShape{profiles: 1, samples: 10, functions: 20, depth: 10, attributes: 5, perSample: 1},
 			profilesShape{profiles: 1000, samples: 1, functions: 100, depth: 50},
 			profilesShape{profiles: 50, samples: 2, functions: 100, depth: 3},
+			profilesShape{profiles: 20, samples: 5, attributes: 20, perSample: 1, long: 20_000},
 		) {
 			for _, different := range []int{1, 40} {
 				set := Settings{

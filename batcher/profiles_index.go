@@ -12,36 +12,78 @@ import (
 type dictionaryIndex struct {
 	strings map[string]int32
 	others  [tables]map[string]int32 // by their keys; none of strings
+	texts   map[textAttribute]int32  // attributes whose value is a string, which can be long
 	lens    [tables]int
 	key     []byte // to be used again
+}
+
+// textAttribute is an attribute whose value is a string. Its key is none of appendEntryKey's, so that
+// there is no copy of the string.
+type textAttribute struct {
+	key, unit int32
+	value     string
+}
+
+// textAttributeOf returns entry i of table k in the other dictionary, if it is one.
+func textAttributeOf(d pprofile.ProfilesDictionary, k table, i int, r renumbering) (textAttribute, bool) {
+	if k != attributeTable {
+		return textAttribute{}, false
+	}
+	a := d.AttributeTable().At(i)
+	if a.Value().Type() != pcommon.ValueTypeStr {
+		return textAttribute{}, false
+	}
+	return textAttribute{r.field(stringTable, a.KeyStrindex()), r.field(stringTable, a.UnitStrindex()), a.Value().Str()}, true
+}
+
+// find returns the index of an entry of table k in the other dictionary. If there is none like it, it
+// will be at next.
+func (x *dictionaryIndex) find(d pprofile.ProfilesDictionary, k table, i int, r renumbering, next int32) int32 {
+	if text, is := textAttributeOf(d, k, i, r); is {
+		return findOrAdd(x.texts, text, next)
+	}
+	x.key = appendEntryKey(x.key[:0], d, k, i, r)
+	if known, ok := x.others[k][string(x.key)]; ok { // without a copy
+		return known
+	}
+	x.others[k][string(x.key)] = next
+	return next
+}
+
+// remove takes out an entry that find has added.
+func (x *dictionaryIndex) remove(d pprofile.ProfilesDictionary, k table, i int, r renumbering) {
+	if text, is := textAttributeOf(d, k, i, r); is {
+		delete(x.texts, text)
+		return
+	}
+	x.key = appendEntryKey(x.key[:0], d, k, i, r)
+	delete(x.others[k], string(x.key))
+}
+
+func findOrAdd[K comparable](m map[K]int32, key K, next int32) int32 {
+	if known, ok := m[key]; ok {
+		return known
+	}
+	m[key] = next
+	return next
 }
 
 // indexOf is the index of a dictionary. Among equal entries the first one counts, as it does
 // when headers are encoded.
 func indexOf(d pprofile.ProfilesDictionary) *dictionaryIndex {
-	x := &dictionaryIndex{strings: make(map[string]int32, d.StringTable().Len())}
+	x := &dictionaryIndex{strings: make(map[string]int32, d.StringTable().Len()), texts: map[textAttribute]int32{}}
 	for i := range d.StringTable().Len() {
-		if s := d.StringTable().At(i); !has(x.strings, s) {
-			x.strings[s] = int32(i)
-		}
+		findOrAdd(x.strings, d.StringTable().At(i), int32(i))
 	}
 	for k := stringTable + 1; k < tables; k++ {
 		n := tableLen(d, k)
 		x.others[k] = make(map[string]int32, n)
 		for i := range n {
-			x.key = appendEntryKey(x.key[:0], d, k, i, asTheyAre{})
-			if _, known := x.others[k][string(x.key)]; !known {
-				x.others[k][string(x.key)] = int32(i)
-			}
+			x.find(d, k, i, asTheyAre{}, int32(i))
 		}
 	}
 	x.count(d)
 	return x
-}
-
-func has(m map[string]int32, s string) bool {
-	_, ok := m[s]
-	return ok
 }
 
 // count notes how long the tables are.
@@ -69,8 +111,7 @@ func (x *dictionaryIndex) begun(d pprofile.ProfilesDictionary, k table) {
 		x.strings[""] = 0
 		return
 	}
-	x.key = appendEntryKey(x.key[:0], d, k, 0, asTheyAre{})
-	x.others[k][string(x.key)] = 0
+	x.find(d, k, 0, asTheyAre{}, 0)
 }
 
 // appendEntryKey appends what identifies an entry that is no string in the other dictionary: entries have

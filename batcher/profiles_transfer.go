@@ -158,20 +158,9 @@ func (t *transfer) weigh(k table, i int32) {
 // will be at next.
 func (t *transfer) find(k table, i, next int32) int32 {
 	if k == stringTable {
-		s := t.text(i)
-		known, ok := t.index.strings[s]
-		if !ok {
-			t.index.strings[s], known = next, next
-		}
-		return known
+		return findOrAdd(t.index.strings, t.text(i), next)
 	}
-	key := appendEntryKey(t.index.key[:0], t.src, k, int(i), t)
-	t.index.key = key
-	known, ok := t.index.others[k][string(key)]
-	if !ok {
-		t.index.others[k][string(key)], known = next, next
-	}
-	return known
+	return t.index.find(t.src, k, int(i), t, next)
 }
 
 // unfind takes an entry that was numbered out of the index.
@@ -180,8 +169,7 @@ func (t *transfer) unfind(k table, i int32) {
 		delete(t.index.strings, t.text(i))
 		return
 	}
-	t.index.key = appendEntryKey(t.index.key[:0], t.src, k, int(i), t)
-	delete(t.index.others[k], string(t.index.key))
+	t.index.remove(t.src, k, int(i), t)
 }
 
 // mark is how far a transfer is.

@@ -299,7 +299,7 @@ service:
 `))
 
 // A routing connector behind the processor sees the tenant of a batch as it would see a
-// client's header.
+// client's header. It does not take profiles.
 func TestRoutingConnectorSendsEachTenantsBatchesToItsBackend(t *testing.T) {
 	const requests, items = 2, 3000 // of each signal and protocol
 	chosen := []string{"tenant-3", "tenant-7", "tenant-8"}
@@ -313,20 +313,20 @@ func TestRoutingConnectorSendsEachTenantsBatchesToItsBackend(t *testing.T) {
 			forChosen, forOthers := harness.NewBackend(t), harness.NewBackend(t)
 			var yaml strings.Builder
 			require.NoError(t, routingText.Execute(&yaml, map[string]any{
-				"Processor": tt.processor, "Signals": harness.Signals(), "Chosen": chosen,
+				"Processor": tt.processor, "Signals": harness.StableSignals(), "Chosen": chosen,
 				"ChosenBackend": forChosen, "SharedBackend": forOthers,
 			}))
 			col := harness.StartYAML(t, yaml.String())
 			journals := make(map[harness.Signal]*harness.Journal)
 			var sending sync.WaitGroup
-			for _, signal := range harness.Signals() {
+			for _, signal := range harness.StableSignals() {
 				journals[signal] = new(harness.Journal)
 				for _, client := range col.Clients(t, nil) {
 					sending.Go(func() { sendSome(t.Context(), t, client, signal, journals[signal], requests, items) })
 				}
 			}
 			sending.Wait()
-			for _, signal := range harness.Signals() {
+			for _, signal := range harness.StableSignals() {
 				col.AwaitItems(t, 2*requests*items, signal, "delivered_items")
 				toChosen, toOthers := divide(journals[signal].Sent(), func(id uint64) bool {
 					return slices.Contains(chosen, resourceTenantOf(id))
@@ -595,7 +595,7 @@ func TestTenantExamplesNameEachBatchsTenant(t *testing.T) {
 			t.Parallel()
 			backend := harness.NewBackend(t)
 			col := harness.StartFile(t, tt.example, backendVariable+"="+backend.GRPCAddress())
-			for _, signal := range harness.Signals() {
+			for _, signal := range harness.StableSignals() { // which the examples have pipelines of
 				orgs := newOrganizations(3)
 				for _, org := range orgs {
 					for _, client := range col.Clients(t, org.header) {

@@ -53,6 +53,12 @@ func NewLimitedBackend(tb testing.TB) *Backend {
 	return newBackend(tb)
 }
 
+// NewBackendWithLimit is NewLimitedBackend for another limit in bytes.
+func NewBackendWithLimit(tb testing.TB, limit int) *Backend {
+	tb.Helper()
+	return newBackend(tb, grpc.MaxRecvMsgSize(limit))
+}
+
 func newBackend(tb testing.TB, limits ...grpc.ServerOption) *Backend {
 	tb.Helper()
 	b := &Backend{ledgers: make(map[Signal]*Ledger), limits: limits}
@@ -145,6 +151,7 @@ func receive[T any](ctx context.Context, b *Backend, life int, s *signal[T], dat
 // ofTheProtocols are the headers that OTLP calls have for their own sake.
 var ofTheProtocols = []string{
 	"content-type", "user-agent", "grpc-accept-encoding", // over gRPC
+	"otlp-profiles-development-version", // of profiles
 	"accept-encoding", "content-length", // and over HTTP
 }
 

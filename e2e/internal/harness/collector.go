@@ -56,7 +56,7 @@ type Config struct {
 	// Headers are what the exporters send besides, as the headers of the headers_setter
 	// extension: a list of maps. Empty: nothing.
 	Headers string
-	// FeatureGates are switched on.
+	// FeatureGates are switched on, besides those that the other fields and profiles need.
 	FeatureGates []string
 }
 
@@ -110,6 +110,7 @@ service:
     traces: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
     logs: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
     metrics: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
+    profiles: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
   telemetry:
     metrics:
       readers: [pull: {exporter: {prometheus: {host: ` + loopback + `, port: "${env:METRICS_PORT}"}}}]
@@ -149,9 +150,9 @@ type Collector struct {
 // collector wrote.
 func Start(tb testing.TB, cfg Config) *Collector {
 	tb.Helper()
-	gates := cfg.FeatureGates
+	gates := append(slices.Clip(cfg.FeatureGates), profilesGate)
 	if cfg.ReportStatus {
-		gates = append(slices.Clip(gates), statusGate)
+		gates = append(gates, statusGate)
 	}
 	var environment []string
 	if cfg.Profile {

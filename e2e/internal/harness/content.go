@@ -61,12 +61,13 @@ var letters = sync.OnceValue(func() string {
 // textKey is the attribute with the text, where it is in one.
 const textKey = "e2e.text"
 
-// How many neighbours share a resource, a scope, a metric. They are primes, so that
+// How many neighbours share a resource, a scope, a metric or profile. They are primes, so that
 // the borders fall at every phase to each other and to the borders of requests.
 const (
 	perResource = 89
 	perScope    = 13
 	perMetric   = 7
+	perProfile  = 5
 )
 
 // TenantKey is the resource attribute that names the tenant.
@@ -172,7 +173,7 @@ func mix(v uint64) uint64 {
 }
 
 // identityKey is the attribute with the identity of a log record or data point. A
-// span has its identity in its span ID.
+// span has its identity in its span ID, a sample in its first value.
 const identityKey = "e2e.item"
 
 func putIdentity(id uint64, m pcommon.Map) { m.PutInt(identityKey, int64(id)) }

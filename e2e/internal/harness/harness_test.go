@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pprofile"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -31,6 +32,7 @@ func TestItemFollowsFromItsIdentity(t *testing.T) {
 	testItemFollowsFromItsIdentity(t, traces)
 	testItemFollowsFromItsIdentity(t, logs)
 	testItemFollowsFromItsIdentity(t, metrics)
+	testItemFollowsFromItsIdentity(t, profiles)
 }
 
 func testItemFollowsFromItsIdentity[T any](t *testing.T, s *signal[T]) {
@@ -127,6 +129,64 @@ func TestInspectNoticesEveryAlteration(t *testing.T) {
 			assert.Empty(t, ids)
 			continue
 		}
+		assert.Len(t, altered, 1, name)
+	}
+
+	for name, alter := range map[string]func(pprofile.ProfilesDictionary, pprofile.Profile, pprofile.Sample){
+		"type": func(_ pprofile.ProfilesDictionary, p pprofile.Profile, _ pprofile.Sample) {
+			p.SampleType().SetTypeStrindex(0)
+		},
+		"period": func(_ pprofile.ProfilesDictionary, p pprofile.Profile, _ pprofile.Sample) { p.SetPeriod(99) },
+		"profile ID": func(_ pprofile.ProfilesDictionary, p pprofile.Profile, _ pprofile.Sample) {
+			p.SetProfileID(pprofile.ProfileID{})
+		},
+		"payload": func(_ pprofile.ProfilesDictionary, p pprofile.Profile, _ pprofile.Sample) {
+			p.OriginalPayload().Append(9)
+		},
+		"attribute": func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) {
+			s.AttributeIndices().SetAt(0, s.AttributeIndices().At(1))
+		},
+		"no attributes": func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) {
+			s.AttributeIndices().FromRaw(nil)
+		},
+		"stack":         func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) { s.SetStackIndex(0) },
+		"stack astray":  func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) { s.SetStackIndex(99) },
+		"link":          func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) { s.SetLinkIndex(0) },
+		"value":         func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) { s.Values().SetAt(1, 9999) },
+		"other sample":  func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) { s.Values().SetAt(0, 1) },
+		"lost identity": func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) { s.Values().FromRaw(nil) },
+		"timestamp": func(_ pprofile.ProfilesDictionary, _ pprofile.Profile, s pprofile.Sample) {
+			s.TimestampsUnixNano().Append(9)
+		},
+		"function": func(d pprofile.ProfilesDictionary, _ pprofile.Profile, _ pprofile.Sample) {
+			d.FunctionTable().At(1).SetStartLine(99)
+		},
+		"mapping": func(d pprofile.ProfilesDictionary, _ pprofile.Profile, _ pprofile.Sample) {
+			d.MappingTable().At(1).SetMemoryStart(9)
+		},
+		"frame": func(d pprofile.ProfilesDictionary, _ pprofile.Profile, _ pprofile.Sample) {
+			d.LocationTable().At(1).SetAddress(999)
+		},
+		"line": func(d pprofile.ProfilesDictionary, _ pprofile.Profile, _ pprofile.Sample) {
+			d.LocationTable().At(1).Lines().At(0).SetLine(99)
+		},
+		"order of stack": func(d pprofile.ProfilesDictionary, _ pprofile.Profile, _ pprofile.Sample) {
+			d.StackTable().At(1).LocationIndices().SetAt(0, 2)
+		},
+		"trace": func(d pprofile.ProfilesDictionary, _ pprofile.Profile, _ pprofile.Sample) {
+			d.LinkTable().At(1).SetSpanID(spanID(0))
+		},
+		"entry twice": func(d pprofile.ProfilesDictionary, _ pprofile.Profile, _ pprofile.Sample) {
+			d.StringTable().Append("cpu")
+		},
+		"first entry": func(d pprofile.ProfilesDictionary, _ pprofile.Profile, _ pprofile.Sample) {
+			d.FunctionTable().At(0).SetStartLine(1)
+		},
+	} {
+		data := generateProfiles(Range{First: 114, Items: 1}) // with a stack and a link
+		p := data.ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(0)
+		alter(data.Dictionary(), p, p.Samples().At(0))
+		_, altered := profiles.inspect(data)
 		assert.Len(t, altered, 1, name)
 	}
 

@@ -10,13 +10,14 @@ import (
 )
 
 var logs = &signal[plog.Logs]{
-	name:      "logs",
-	url:       "/v1/logs",
-	generate:  generateLogs,
-	each:      eachLogRecord,
-	marshal:   (&plog.ProtoMarshaler{}).MarshalLogs,
-	unmarshal: (&plog.ProtoUnmarshaler{}).UnmarshalLogs,
-	text:      (&plog.JSONMarshaler{}).MarshalLogs,
+	name:        "logs",
+	url:         "/v1/logs",
+	inseparable: 1,
+	generate:    generateLogs,
+	each:        eachLogRecord,
+	marshal:     (&plog.ProtoMarshaler{}).MarshalLogs,
+	unmarshal:   (&plog.ProtoUnmarshaler{}).UnmarshalLogs,
+	text:        (&plog.JSONMarshaler{}).MarshalLogs,
 	export: func(ctx context.Context, cc *grpc.ClientConn, data plog.Logs) (rejected, error) {
 		resp, err := plogotlp.NewGRPCClient(cc).Export(ctx, plogotlp.NewExportRequestFromLogs(data))
 		if err != nil {

@@ -11,13 +11,14 @@ import (
 )
 
 var metrics = &signal[pmetric.Metrics]{
-	name:      "metrics",
-	url:       "/v1/metrics",
-	generate:  generateMetrics,
-	each:      eachDataPoint,
-	marshal:   (&pmetric.ProtoMarshaler{}).MarshalMetrics,
-	unmarshal: (&pmetric.ProtoUnmarshaler{}).UnmarshalMetrics,
-	text:      (&pmetric.JSONMarshaler{}).MarshalMetrics,
+	name:        "metrics",
+	url:         "/v1/metrics",
+	inseparable: 1,
+	generate:    generateMetrics,
+	each:        eachDataPoint,
+	marshal:     (&pmetric.ProtoMarshaler{}).MarshalMetrics,
+	unmarshal:   (&pmetric.ProtoUnmarshaler{}).UnmarshalMetrics,
+	text:        (&pmetric.JSONMarshaler{}).MarshalMetrics,
 	export: func(ctx context.Context, cc *grpc.ClientConn, data pmetric.Metrics) (rejected, error) {
 		resp, err := pmetricotlp.NewGRPCClient(cc).Export(ctx, pmetricotlp.NewExportRequestFromMetrics(data))
 		if err != nil {

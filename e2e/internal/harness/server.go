@@ -13,6 +13,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"go.opentelemetry.io/collector/pdata/pprofile/pprofileotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -64,12 +65,14 @@ func (b *Backend) serve(tb testing.TB) {
 	ptraceotlp.RegisterGRPCServer(grpcServer, &tracesServer{backend: b, life: s.life})
 	plogotlp.RegisterGRPCServer(grpcServer, &logsServer{backend: b, life: s.life})
 	pmetricotlp.RegisterGRPCServer(grpcServer, &metricsServer{backend: b, life: s.life})
+	pprofileotlp.RegisterGRPCServer(grpcServer, &profilesServer{backend: b, life: s.life})
 
 	var calls sync.RWMutex // read: a call over HTTP is under way; gRPC counts its own
 	mux := http.NewServeMux()
 	handle(mux, b, s.life, &calls, traces)
 	handle(mux, b, s.life, &calls, logs)
 	handle(mux, b, s.life, &calls, metrics)
+	handle(mux, b, s.life, &calls, profiles)
 	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
 
 	ended := make(chan error, 2)
@@ -150,6 +153,16 @@ type metricsServer struct {
 
 func (s *metricsServer) Export(ctx context.Context, r pmetricotlp.ExportRequest) (pmetricotlp.ExportResponse, error) {
 	return pmetricotlp.NewExportResponse(), receive(ctx, s.backend, s.life, metrics, r.Metrics())
+}
+
+type profilesServer struct {
+	pprofileotlp.UnimplementedGRPCServer
+	backend *Backend
+	life    int
+}
+
+func (s *profilesServer) Export(ctx context.Context, r pprofileotlp.ExportRequest) (pprofileotlp.ExportResponse, error) {
+	return pprofileotlp.NewExportResponse(), receive(ctx, s.backend, s.life, profiles, r.Profiles())
 }
 
 // handle serves a signal over HTTP.

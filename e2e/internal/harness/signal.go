@@ -38,20 +38,29 @@ type Signal interface {
 	// DecodedHeap returns how many bytes of heap such a request takes when it is decoded, as
 	// measured in this process.
 	DecodedHeap(ids Range) int
+	// EncodedSize returns how many bytes such a request has.
+	EncodedSize(ids Range) int
+	// Inseparable is the most neighbours that no batcher parts: 1 where it may cut between any
+	// two items, otherwise the samples of a profile.
+	Inseparable() int
 	// request makes the OTLP request with the items in ids.
 	request(ids Range) request
 }
 
-// Traces, Logs and Metrics are the signals. Metrics are of all five kinds, each of
-// them in several forms.
+// Traces, Logs, Metrics and Profiles are the signals. Metrics are of all five kinds, each of
+// them in several forms. Items of profiles are samples.
 var (
-	Traces  Signal = traces
-	Logs    Signal = logs
-	Metrics Signal = metrics
+	Traces   Signal = traces
+	Logs     Signal = logs
+	Metrics  Signal = metrics
+	Profiles Signal = profiles
 )
 
 // Signals returns all of them.
-func Signals() []Signal { return []Signal{Traces, Logs, Metrics} }
+func Signals() []Signal { return append(StableSignals(), Profiles) }
+
+// StableSignals returns those that a collector takes without a feature gate.
+func StableSignals() []Signal { return []Signal{Traces, Logs, Metrics} }
 
 // request is one OTLP request before it is sent.
 type request interface {
@@ -66,16 +75,19 @@ type request interface {
 
 // signal is what the kinds of telemetry differ in.
 type signal[T any] struct {
-	name string
-	url  string
+	name        string
+	url         string
+	inseparable int
 
 	generate func(ids Range) T
 	// each visits every item, alone with its resource and scope. known is false for
 	// an item that has lost its identity.
-	each      func(data T, visit func(id uint64, known bool, alone T))
-	marshal   func(data T) ([]byte, error)
-	unmarshal func(body []byte) (T, error)
-	text      func(data T) ([]byte, error) // for people
+	each func(data T, visit func(id uint64, known bool, alone T))
+	// inspectAll is inspect where items cannot be visited one by one; nil: they can.
+	inspectAll func(data T) (ids []uint64, altered []string)
+	marshal    func(data T) ([]byte, error)
+	unmarshal  func(body []byte) (T, error)
+	text       func(data T) ([]byte, error) // for people
 
 	export func(ctx context.Context, cc *grpc.ClientConn, data T) (rejected, error)
 	answer func(body []byte) (rejected, error)
@@ -96,6 +108,12 @@ func (r rejected) err() error {
 
 // Name implements Signal.
 func (s *signal[T]) Name() string { return s.name }
+
+// EncodedSize implements Signal.
+func (s *signal[T]) EncodedSize(ids Range) int { return len(s.encode(s.generate(ids))) }
+
+// Inseparable implements Signal.
+func (s *signal[T]) Inseparable() int { return s.inseparable }
 
 func (s *signal[T]) request(ids Range) request {
 	return &signalRequest[T]{signal: s, data: s.generate(ids)}
@@ -127,8 +145,11 @@ func (r *signalRequest[T]) answered(body []byte) error {
 }
 
 // inspect returns the identities in data, and a description of every item that is
-// not, byte for byte with its resource, scope and metric, what its identity says.
+// not, byte for byte with its resource, scope and metric or profile, what its identity says.
 func (s *signal[T]) inspect(data T) (ids []uint64, altered []string) {
+	if s.inspectAll != nil {
+		return s.inspectAll(data)
+	}
 	s.each(data, func(id uint64, known bool, alone T) {
 		if !known {
 			altered = append(altered, fmt.Sprintf("an item has lost its identity: %s", s.print(alone)))
@@ -146,9 +167,10 @@ func (s *signal[T]) inspect(data T) (ids []uint64, altered []string) {
 func (s *signal[T]) encode(data T) []byte { return must(s.marshal(data)) }
 
 // print is for people, who do not want to see all of what is very large.
-func (s *signal[T]) print(data T) []byte {
+func (s *signal[T]) print(data T) []byte { return abbreviate(must(s.text(data))) }
+
+func abbreviate(text []byte) []byte {
 	const enough = 4096
-	text := must(s.text(data))
 	if len(text) > enough {
 		return fmt.Appendf(text[:enough:enough], "... (%d bytes)", len(text))
 	}

@@ -11,13 +11,14 @@ import (
 )
 
 var traces = &signal[ptrace.Traces]{
-	name:      "traces",
-	url:       "/v1/traces",
-	generate:  generateTraces,
-	each:      eachSpan,
-	marshal:   (&ptrace.ProtoMarshaler{}).MarshalTraces,
-	unmarshal: (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces,
-	text:      (&ptrace.JSONMarshaler{}).MarshalTraces,
+	name:        "traces",
+	url:         "/v1/traces",
+	inseparable: 1,
+	generate:    generateTraces,
+	each:        eachSpan,
+	marshal:     (&ptrace.ProtoMarshaler{}).MarshalTraces,
+	unmarshal:   (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces,
+	text:        (&ptrace.JSONMarshaler{}).MarshalTraces,
 	export: func(ctx context.Context, cc *grpc.ClientConn, data ptrace.Traces) (rejected, error) {
 		resp, err := ptraceotlp.NewGRPCClient(cc).Export(ctx, ptraceotlp.NewExportRequestFromTraces(data))
 		if err != nil {
