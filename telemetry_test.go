@@ -812,8 +812,8 @@ func testItemsAddUp(t signalTest, waits, retry bool) {
 	})
 	tenants := []context.Context{tenant("a"), tenant("b"), tenant("c")}
 	const callers, requests = 8, 20
-	most := 130 // items of a request
-	if t.signal.name == "profiles" { // to make and check them takes far longer
+	most := 130               // items of a request
+	if t.name == "profiles" { // to make and check them takes far longer
 		most = 30
 	}
 	var sending sync.WaitGroup
