@@ -70,6 +70,8 @@ type Batcher[T any] struct {
 	stopped   chan struct{} // closed: Shutdown is over
 	err       error         // its result, written before stopped is closed
 	over      atomic.Bool   // state is stateOver, for who does not hold mu
+
+	itemBytes atomic.Int64 // what requests have for each of their items, roughly; rarely written
 }
 
 // state is where a batcher is in its life. It only moves forward.
@@ -121,6 +123,7 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 		stopped:   make(chan struct{}),
 	}
 	b.sharing, _ = any(signal).(sharing[T])
+	b.itemBytes.Store(firstItemBytes)
 	b.ordered = b.perPartition == 1
 	b.resends = b.copies || !set.NextMutates
 	if b.copies {

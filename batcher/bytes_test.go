@@ -357,3 +357,48 @@ func testBehindFull[T any](t *testing.T, kind batchertest.Kind[T]) {
 		require.Equal(t, 1, r.sink.Delivered()[15])
 	}
 }
+
+// counting counts the items that are measured.
+type counting[T any] struct {
+	batcher.Signal[T]
+	measured *int
+}
+
+func (c counting[T]) Bytes(data T) int {
+	*c.measured += c.Items(data)
+	return c.Signal.Bytes(data)
+}
+
+func (c counting[T]) Measure(data T, z *batcher.Sizes) {
+	*c.measured += c.Items(data)
+	c.Signal.Measure(data, z)
+}
+
+// Whether a request is going to be cut, and is to be measured for that at once, is foreseen, also where
+// items are much larger than usual.
+func TestNoItemIsMeasuredTwice(t *testing.T) {
+	each(t, testMeasuredOnce, testMeasuredOnce, testMeasuredOnce)
+}
+
+func testMeasuredOnce[T any](t *testing.T, kind batchertest.Kind[T]) {
+	const requests = 100
+	for _, bytes := range []int{0, 3000, 30_000, 300_000} {
+		measured := 0
+		set := defaults()
+		set.SendBatchSize, set.QueueSize, set.SendBatchMaxBytes = 1_000_000, 1_000_000, max(10_000, 15*bytes/2)
+		b, err := batcher.New(counting[T]{kind.Signal, &measured}, set, func(context.Context, T) error { return nil })
+		require.NoError(t, err)
+		require.NoError(t, b.Start())
+		items := 0
+		for i := range requests {
+			request := kind.Make(10*i, 3)
+			items += 3
+			kind.Resource(request, 0).Attributes().PutStr("large", strings.Repeat("x", bytes))
+			require.NoError(t, b.Consume(t.Context(), request))
+		}
+		require.NoError(t, b.Shutdown(t.Context()))
+		require.Greater(t, b.Stats().Batches[batcher.TriggerSize], int64(3))
+		require.GreaterOrEqual(t, measured, items)
+		require.LessOrEqual(t, measured, items+3, "but for the first one")
+	}
+}

@@ -209,12 +209,23 @@ var unlimited = Size{math.MaxInt, math.MaxInt, math.MaxInt}
 
 // likelyCut tells whether a request of so many items is likely enough to be cut that everything
 // in it is measured by itself at once. That takes a tenth longer, more or less, than to measure
-// the whole, so it pays where a request is a tenth of a batch and one in ten is cut. How many
-// bytes an item has is a guess here. A request that is cut without this being foreseen is
-// measured again then, and should not be large for that.
+// the whole, so it pays where a request is a tenth of a batch and one in ten is cut. That it has as
+// many bytes for each item as others had is a guess. A request that is cut without this being foreseen
+// is measured again then, and should not be large for that.
 func (b *Batcher[T]) likelyCut(items int) bool {
-	const share, itemBytes, large = 10, 500, 500
-	return items >= min(large, b.limit.Items/share, b.limit.Bytes/(share*itemBytes))
+	const share, large = 10, 500
+	return items >= min(large, b.limit.Items/share, b.limit.Bytes/share/int(b.itemBytes.Load()))
+}
+
+// firstItemBytes is what an item is taken to have before any was measured.
+const firstItemBytes = 500
+
+// noteItemBytes makes the guess better if it is wrong by a factor of two.
+func (b *Batcher[T]) noteItemBytes(size Size) {
+	mean, guess := int64(max(1, size.Bytes/size.Items)), b.itemBytes.Load()
+	if b.weighsBytes && (mean > 2*guess || guess > 2*mean) {
+		b.itemBytes.Store(mean)
+	}
 }
 
 var sizesPool = sync.Pool{New: func() any { return new(Sizes) }}
@@ -246,12 +257,14 @@ func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
 		if b.weighsHeap {
 			size.Heap = b.signal.Heap(data) * b.heapCopies
 		}
+		b.noteItemBytes(size)
 		if size.within(b.limit) && b.budget.holds(size) {
 			return size, nil
 		}
 	}
 	z = b.sizes(data, size.Items)
 	size = z.all()
+	b.noteItemBytes(size)
 	// What is cut in two is copied, once for each batch that it will be in.
 	batches := max((size.Items-1)/b.limit.Items, (size.Bytes-1)/b.limit.Bytes)
 	size.Heap = max(size.Heap+batches*z.widest, z.inPieces)
