@@ -19,15 +19,10 @@ import (
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
 )
 
-func inBubble(t *testing.T, test func(*testing.T)) {
-	t.Helper()
-	synctest.Test(t, test)
-}
-
 // A profile is never cut. One that exceeds a limit travels alone; its neighbours do not, and
 // everything arrives in order.
 func TestProfileThatExceedsALimitTravelsAlone(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		for seed := range uint64(60) {
 			random := rand.New(rand.NewPCG(seed, 31))
 			set := defaults()
@@ -58,7 +53,7 @@ func TestProfileThatExceedsALimitTravelsAlone(t *testing.T) {
 	})
 }
 
-// profilesOf returns profiles with so many samples each.
+// profilesWith returns profiles with so many samples each.
 func profilesWith(samples ...int) *batcher.ProfilesData {
 	pd := pprofile.NewProfiles()
 	all := pd.ResourceProfiles().AppendEmpty().ScopeProfiles().AppendEmpty().Profiles()
@@ -91,7 +86,7 @@ func sizesOf(t *testing.T, set batcher.Settings) (*batcher.Batcher[*batcher.Prof
 // A profile with more samples than may be held at all can never be admitted. It is lost
 // alone, and whoever sent it is told.
 func TestProfileThatExceedsTheBudgetIsLostAlone(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		for _, waits := range []bool{false, true} {
 			set := defaults()
 			set.QueueSize, set.SendBatchSize, set.MaxConcurrentExports, set.WaitForResult = 50, 20, 1, waits
@@ -117,7 +112,7 @@ func TestProfileThatExceedsTheBudgetIsLostAlone(t *testing.T) {
 // A request larger than the budget gets in piece by piece, also where one of its profiles
 // needs more room than a piece usually gets, and others hold some of it.
 func TestLargeProfilesAreAdmittedPieceByPiece(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		for _, keys := range [][]string{nil, {"tenant"}} {
 			set := defaults()
 			set.QueueSize, set.SendBatchSize, set.SendBatchMaxSize, set.MaxConcurrentExports = 100, 10, 10, 2
@@ -149,7 +144,7 @@ func TestLargeProfilesAreAdmittedPieceByPiece(t *testing.T) {
 // What a caller withdraws leaves the size of its batch, which is a sum where dictionaries are
 // put together later.
 func TestWithdrawnProfilesHaveNoSize(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		set := defaults()
 		set.WaitForResult, set.SendBatchMaxBytes, set.MemoryLimit = true, 20_000, 1<<20
 		r := newRig(t, profileKind, set, nil)
@@ -175,7 +170,7 @@ func TestWithdrawnProfilesHaveNoSize(t *testing.T) {
 // too: such a dictionary grows when something is merged into it.
 func TestOddDictionariesKeepTheByteLimit(t *testing.T) {
 	for seed := range uint64(50) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 41))
 			set := defaults()
 			set.SendBatchSize, set.SendBatchMaxBytes, set.WaitForResult = 1000, 500+random.IntN(8000), seed%3 == 0
@@ -239,7 +234,7 @@ func sweep(t *testing.T, set batcher.Settings, least int, made func() []*batcher
 	}
 	outcomes := map[string]bool{}
 	for limit := least; limit < most; limit += 7 { // what must not happen would for more than that
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			set := set
 			set.SendBatchMaxBytes = limit
 			var sent []*batcher.ProfilesData
@@ -381,7 +376,7 @@ func TestLargeProfileWithoutSamplesMakesNoBatch(t *testing.T) {
 
 // What requests have in common counts once in a batch, and does not seal it.
 func TestCommonDictionaryCountsOnce(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		set := defaults()
 		all := withAttributes("a", 130, 1)
 		for range 19 {
@@ -400,7 +395,7 @@ func TestCommonDictionaryCountsOnce(t *testing.T) {
 // A request that contradicts itself is refused as a whole, whatever else is going on, and nothing of
 // it is changed.
 func TestProfilesWithAnIndexThatLeadsNowhereAreRefused(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		set := defaults()
 		set.ResourceKeys = []string{"team"}
 		r := newRig(t, profileKind, set, nil)

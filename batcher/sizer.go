@@ -214,7 +214,7 @@ var unlimited = Size{math.MaxInt, math.MaxInt, math.MaxInt}
 // is measured again then, and should not be large for that.
 func (b *Batcher[T]) likelyCut(items int) bool {
 	const share, large = 10, 500
-	return items >= min(large, b.limit.Items/share, b.limit.Bytes/share/int(b.itemBytes.Load()))
+	return items >= min(large, b.limit.Items/share) || items*int(b.itemBytes.Load()) >= b.limit.Bytes/share
 }
 
 // firstItemBytes is what an item is taken to have before any was measured.
@@ -222,9 +222,9 @@ const firstItemBytes = 500
 
 // noteItemBytes makes the guess better if it is wrong by a factor of two.
 func (b *Batcher[T]) noteItemBytes(size Size) {
-	mean, guess := int64(max(1, size.Bytes/size.Items)), b.itemBytes.Load()
-	if b.weighsBytes && (mean > 2*guess || guess > 2*mean) {
-		b.itemBytes.Store(mean)
+	guessed := size.Items * int(b.itemBytes.Load())
+	if b.weighsBytes && (size.Bytes > 2*guessed || guessed > 2*size.Bytes) {
+		b.itemBytes.Store(int64(max(1, size.Bytes/size.Items)))
 	}
 }
 
