@@ -490,10 +490,10 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 	return bt
 }
 
-// unprepare lets go of what is only needed to move requests into a batch. Nil is none. Requires b.mu
-// held.
+// unprepare lets go of what is only needed to move requests into a batch, unless one is being cut for
+// it: then whoever does so uses it. Nil is no batch. Requires b.mu held.
 func (b *Batcher[T]) unprepare(bt *batch[T]) {
-	if b.sharing != nil && bt != nil && !bt.ready && bt.piece == nil && !b.set.WaitForResult {
+	if b.sharing != nil && bt != nil && !bt.filling && !bt.ready && bt.piece == nil && !b.set.WaitForResult {
 		b.sharing.unprepare(bt.data)
 	}
 }

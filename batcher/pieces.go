@@ -287,7 +287,9 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	p.open.filling = true
 	head := b.seal(p, TriggerSize, time.Now())
 	room, there := b.room(head), head.data
+	todo := b.dispatch() // what is ready need not wait for the cut
 	b.mu.Unlock()
+	b.carryOut(todo)
 
 	cut := b.signal.Cut(data, b.sizesToCut(data, sizes))
 	r := cuts[T]{heap: size.Heap}
@@ -325,8 +327,10 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	}
 	b.adopt(c, p, &r, head.sealed)
 	if r.n > 0 {
-		b.unprepare(head)
 		p.line.insert(head, r.first, r.last)
+	}
+	if p.line.back != head {
+		b.unprepare(head)
 	}
 	if head.items == 0 {
 		p.line.remove(head)

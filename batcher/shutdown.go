@@ -23,37 +23,32 @@ import (
 func (b *Batcher[T]) Shutdown(ctx context.Context) error {
 	cut, end := b.shutdownTimes(ctx)
 	b.mu.Lock()
-	first := b.state < stateDraining
-	started := b.state == stateRunning
-	if first {
-		b.state = stateDraining
-		b.lastRetry = cut
-	}
-	b.mu.Unlock()
-	switch {
-	case !first:
+	switch b.state {
+	case stateNew:
+		b.state = stateOver
+		b.mu.Unlock()
+	case stateRunning:
+		b.err = b.drain(ctx, cut, end)
+	default:
+		b.mu.Unlock()
 		select {
 		case <-b.stopped:
 			return b.err
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	case started:
-		b.err = b.drain(ctx, cut, end)
-	default:
-		b.mu.Lock()
-		b.state = stateOver
-		b.mu.Unlock()
 	}
 	b.cancel()
 	close(b.stopped)
 	return b.err
 }
 
-// drain carries out a shutdown whose stateDraining has begun. At cut exports are
-// canceled, and at end it must have returned; both zero if there is no deadline.
+// drain carries out a shutdown. At cut exports are canceled, and at end it must have
+// returned; both zero if there is no deadline. Requires b.mu held and stateRunning, and
+// releases it.
 func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
-	b.mu.Lock()
+	b.state = stateDraining
+	b.lastRetry = cut
 	refused := b.budget.close()
 	failedBefore := sum(b.stats.Failed[:])
 	now := time.Now()
