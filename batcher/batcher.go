@@ -52,6 +52,7 @@ type Batcher[T any] struct {
 	sharing      sharing[T] // the signal, if sizes do not add up; nil otherwise
 	limit        Size       // most in a batch
 	weighsBytes  bool       // limit.Bytes is set
+	early        bool       // requests are moved into a batch when they join it, not when it leaves
 	weighsHeap   bool       // the budget is limited in heap
 	heapCopies   int        // how often what is held lies in memory
 	perPartition int        // most exports of one partition at once
@@ -123,6 +124,7 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 		stopped:   make(chan struct{}),
 	}
 	b.sharing, _ = any(signal).(sharing[T])
+	b.early = !set.WaitForResult || b.sharesBytes()
 	b.itemBytes.Store(firstItemBytes)
 	b.ordered = b.perPartition == 1
 	b.resends = b.copies || !set.NextMutates
@@ -430,10 +432,17 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, size Size) {
 	if c.span.IsSampled() {
 		link = bt.link(c.span)
 	}
-	if b.set.WaitForResult {
+	switch {
+	case !b.early:
 		b.signal.Ref(data) // the caller may leave before the batch does
 		c.waits.share(bt, share[T]{data: data, Size: size, link: link})
-	} else {
+	case b.set.WaitForResult:
+		s := share[T]{Size: size, link: link, resources: b.signal.Resources(data)}
+		was := b.sharing.outer(bt.data)
+		b.signal.Move(data, bt.data)
+		s.Bytes = b.sharing.outer(bt.data) - was
+		c.waits.share(bt, s)
+	default:
 		if n := b.signal.Resources(data); n > 1 {
 			from := b.signal.Resources(bt.data)
 			bt.wide = append(bt.wide, extent{from, from + n})
@@ -444,7 +453,7 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, size Size) {
 	if b.weighs() {
 		bt.bytes += size.Bytes
 		bt.heap += size.Heap
-		if b.sharesBytes() && !b.set.WaitForResult {
+		if b.sharesBytes() {
 			bt.bytes = b.signal.Bytes(bt.data)
 		}
 	}
@@ -461,7 +470,8 @@ func (b *Batcher[T]) open(p *partition[T]) {
 	if b.set.WaitForResult {
 		p.open.shares = make([]share[T], 0, p.extent)
 		p.open.done = make(chan struct{})
-	} else {
+	}
+	if b.early {
 		p.open.data = b.signal.New(p.extent)
 	}
 }
@@ -493,7 +503,7 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 // unprepare lets go of what is only needed to move requests into a batch, unless one is being cut for
 // it: then whoever does so uses it. Nil is no batch. Requires b.mu held.
 func (b *Batcher[T]) unprepare(bt *batch[T]) {
-	if b.sharing != nil && bt != nil && !bt.filling && !bt.ready && bt.piece == nil && !b.set.WaitForResult {
+	if b.sharing != nil && bt != nil && !bt.filling && !bt.ready && bt.piece == nil && b.early {
 		b.sharing.unprepare(bt.data)
 	}
 }

@@ -54,8 +54,7 @@ func testByteLimit[T any](t *testing.T, kind batchertest.Kind[T]) {
 					require.LessOrEqual(t, b.Bytes, 40_000, "requests of %d, batches of %d, waits: %v: batch %d of %d", requests, items, waits, i, len(batches))
 					if items > 0 {
 						require.LessOrEqual(t, len(b.IDs), items)
-					} else if i < len(batches)-1 && (!waits || kind.Name() != "profiles") {
-						// The dictionaries of callers who wait are merged later, and each counts until then.
+					} else if i < len(batches)-1 {
 						require.GreaterOrEqual(t, b.Bytes, 36_000, "requests of %d: batch %d of %d", requests, i, len(batches))
 					}
 				}

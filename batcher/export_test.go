@@ -68,7 +68,7 @@ func (b *Batcher[T]) Check() error {
 			return fmt.Errorf("partition %q holds nothing and is remembered", p.key)
 		}
 		if p.open != nil {
-			if b.sharesBytes() && !b.set.WaitForResult && p.open.bytes != b.signal.Bytes(p.open.data) {
+			if b.sharesBytes() && p.open.bytes != b.signal.Bytes(p.open.data) {
 				return fmt.Errorf("%d bytes are open, %d counted", b.signal.Bytes(p.open.data), p.open.bytes)
 			}
 			pending += p.open.items
@@ -108,9 +108,19 @@ func (b *Batcher[T]) Check() error {
 		waiting += p.account.line.n
 		if p.open != nil {
 			var none T
+			outer := 0
 			for _, s := range p.open.shares {
 				if s.Items == 0 && any(s.data) != any(none) {
 					return errors.New("the data of a share that was withdrawn is kept")
+				}
+				outer += s.Bytes
+			}
+			if b.early && p.open.shares != nil {
+				if n := b.sharing.outer(p.open.data); n != outer {
+					return fmt.Errorf("%d bytes besides the dictionary, shares have %d", n, outer)
+				}
+				if stale := p.open.stale; stale.Items > p.open.items || 2*stale.Heap > p.open.heap {
+					return fmt.Errorf("%+v withdrawn is kept beside %+v", stale, p.open.size())
 				}
 			}
 		}

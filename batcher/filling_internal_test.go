@@ -2,7 +2,6 @@ package batcher
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,8 +32,10 @@ func TestIndexOfABatchIsKeptWhileARequestIsCutForIt(t *testing.T) {
 	}, func(context.Context, *ProfilesData) error { <-opened; return nil })
 	require.NoError(t, err)
 	require.NoError(t, b.Start())
-	defer func() { require.NoError(t, b.Shutdown(context.Background())) }()
-	defer sync.OnceFunc(func() { close(opened) })()
+	defer func() {
+		close(opened)
+		require.NoError(t, b.Shutdown(context.Background()))
+	}()
 
 	send := func(profiles int) { require.NoError(t, b.Consume(t.Context(), NewProfilesData(withSamples(profiles)))) }
 	send(10) // has the slot

@@ -205,8 +205,10 @@ func (b *Batcher[T]) makeReady(bt *batch[T]) {
 	case bt.piece != nil:
 		from, to := bt.piece.resources()
 		bt.data = b.signal.Copy(bt.piece.of.whole.data, from, to)
-	case b.set.WaitForResult:
+	case !b.early:
 		b.putTogether(bt)
+	case bt.stale.Items > 0:
+		b.leaveOut(bt)
 	}
 	bt.ready = true
 }

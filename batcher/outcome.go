@@ -158,14 +158,19 @@ func (b *Batcher[T]) leave(ctx context.Context, w *waits[T]) error {
 // withdraw takes a share out of an open batch. Requires b.mu held.
 func (b *Batcher[T]) withdraw(bt *batch[T], s *share[T], end *ending[T]) {
 	p := bt.partition
-	end.woken = chainWaiters(end.woken, b.budget.release(&p.account, s.Size))
-	end.unused = append(end.unused, s.data)
-	b.stats.Dropped[DroppedCanceled] += int64(s.Items)
-	bt.items, bt.bytes, bt.heap = bt.items-s.Items, bt.bytes-s.Bytes, bt.heap-s.Heap
-	if s.link > 0 {
-		bt.links[s.link-1].SpanContext = trace.SpanContext{} // a span without identity is no link
+	freed := *s
+	*s = share[T]{resources: s.resources}
+	if b.early {
+		freed.Size = b.strike(bt, freed.Size)
+	} else {
+		end.unused = append(end.unused, freed.data)
 	}
-	*s = share[T]{}
+	end.woken = chainWaiters(end.woken, b.budget.release(&p.account, freed.Size))
+	b.stats.Dropped[DroppedCanceled] += int64(freed.Items)
+	bt.items, bt.bytes, bt.heap = bt.items-freed.Items, bt.bytes-freed.Bytes, bt.heap-freed.Heap
+	if freed.link > 0 {
+		bt.links[freed.link-1].SpanContext = trace.SpanContext{} // a span without identity is no link
+	}
 	b.fullest.update(p)
 	switch {
 	case bt.items == 0:
@@ -177,6 +182,45 @@ func (b *Batcher[T]) withdraw(bt *batch[T], s *share[T], end *ending[T]) {
 		// add up until its tick. Checked here, because nobody else can make it so.
 		b.seal(p, TriggerSize, time.Now())
 	}
+}
+
+// strike is withdraw for a share whose data is in that of the batch already. There it stays, and
+// takes its heap, until it is more than what is not withdrawn. It returns what the batch has
+// less now. Requires b.mu held.
+func (b *Batcher[T]) strike(bt *batch[T], s Size) (freed Size) {
+	b.sharing.discount(bt.data, s.Bytes)
+	bt.stale = bt.stale.plus(Size{Items: s.Items, Heap: s.Heap})
+	freed.Items = s.Items
+	switch left := bt.size().minus(Size{Items: s.Items, Heap: bt.stale.Heap}); {
+	case left.Items == 0:
+		freed.Heap = bt.heap
+	case left.Items < bt.stale.Items || left.Heap < bt.stale.Heap:
+		freed.Heap = bt.stale.Heap
+		b.leaveOut(bt)
+	}
+	freed.Bytes = bt.bytes - b.signal.Bytes(bt.data)
+	return freed
+}
+
+// leaveOut takes what was withdrawn out of the data of a batch. Requires b.mu held, or the batch
+// in flight.
+func (b *Batcher[T]) leaveOut(bt *batch[T]) {
+	var kept []int
+	at := 0
+	for i := range bt.shares {
+		s := &bt.shares[i]
+		for range s.resources {
+			if s.Items > 0 {
+				kept = append(kept, at)
+			}
+			at++
+		}
+		if s.Items == 0 {
+			s.resources = 0
+		}
+	}
+	bt.data = b.sharing.only(bt.data, kept)
+	bt.stale = Size{}
 }
 
 // putTogether makes the data of a batch from its shares. The batch must be in flight.

@@ -39,8 +39,8 @@ func (t Trigger) String() string {
 // in flight: then it belongs to its export goroutine.
 type batch[T any] struct {
 	// data is what is in the batch. Where callers wait, their requests are in shares
-	// until the first export puts them together here; a piece of another batch gets its
-	// data then too.
+	// until the first export puts them together here, unless Batcher.early is set; a piece
+	// of another batch gets its data then too.
 	data  T
 	items int
 	bytes int  // in OTLP's encoding, at most, if that is limited, until the batch is divided
@@ -50,6 +50,9 @@ type batch[T any] struct {
 	// shares are the requests in the batch whose callers wait, in order; one that was
 	// withdrawn keeps its place with 0 items. Nil where nobody waits.
 	shares []share[T]
+	// stale is what was withdrawn and is in data still, to be left out of the export. It counts
+	// for the heap of the batch, and not for its items.
+	stale Size
 	// done is closed when the batch has an outcome, or was divided, if callers wait.
 	done chan struct{}
 	// err is the outcome, once settled. All three are written before done is closed.
@@ -92,9 +95,9 @@ type extent struct{ from, to int }
 
 // share is one request's part of a batch whose callers wait.
 type share[T any] struct {
-	data T
-	Size
-	resources int // set when the shares are put together
+	data      T   // in a batch that does not have it yet
+	Size          // where the batch has its data, Bytes is without the dictionary
+	resources int // known when the batch has its data
 	link      int // one more than the index of its link; 0: none
 }
 

@@ -23,14 +23,13 @@ func (b *Batcher[T]) room(bt *batch[T]) Size {
 }
 
 // fits tells whether data of that size can be put into an open batch. Nil is empty. Where the size is
-// a bound, it is looked at more closely if that does not fit and the batch has its data.
+// a bound, it is looked at more closely if that does not fit.
 func (b *Batcher[T]) fits(bt *batch[T], data T, size Size) bool {
 	room := b.room(bt)
 	if size.Bytes > room.Bytes && b.sharesBytes() {
-		switch {
-		case bt == nil:
+		if bt == nil {
 			size.Bytes = b.signal.Bytes(data)
-		case !b.set.WaitForResult:
+		} else {
 			size.Bytes = b.sharing.added(data, bt.data)
 		}
 	}
@@ -297,8 +296,6 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	switch {
 	case room == b.limit || !b.sharesBytes(): // it is empty, or what it has does not matter
 		top.data, top.Size = cut.Next(room)
-	case b.set.WaitForResult: // what it has in common with the request is not known
-		top.data = b.signal.New(0)
 	default:
 		top.data, top.Size = b.sharing.fill(cut, room, there)
 	}

@@ -267,6 +267,26 @@ func (t *transfer) numberAll(src, dst *ProfilesData) int {
 	return src.outerSize(0, src.pd.ResourceProfiles().Len(), t, func(profile pprofile.Profile) int { return profileSize(profile, t) })
 }
 
+func (profiles) outer(p *ProfilesData) int {
+	p.measure()
+	return p.outer
+}
+
+func (profiles) discount(p *ProfilesData, bytes int) { p.outer -= bytes }
+
+func (s profiles) only(p *ProfilesData, entries []int) *ProfilesData {
+	t := newTransfer(p)
+	defer t.free()
+	kept := s.New(len(entries))
+	t.begin(nil, 0)
+	t.numberEntries(p, entries)
+	t.keepOrder()
+	t.take(p, kept, entries, true)
+	kept.measure()
+	kept.outer = p.outer
+	return kept
+}
+
 func (profiles) unprepare(p *ProfilesData) { p.index = nil }
 
 func (profiles) fill(cut Cutter[*ProfilesData], room Size, dst *ProfilesData) (*ProfilesData, Size) {
@@ -358,10 +378,21 @@ func (s profiles) Distribute(p *ProfilesData, to func(pcommon.Resource) *Profile
 // the entries are moved, but what several of them may refer to is copied.
 func (t *transfer) pick(src, dst *ProfilesData, entries []int, move bool) {
 	t.begin(nil, 0)
-	for _, i := range entries {
-		dst.outer += src.outerSize(i, i+1, t, func(profile pprofile.Profile) int { return profileSize(profile, t) })
-	}
+	dst.outer = t.numberEntries(src, entries)
 	dst.dict, dst.sized = t.size, true
+	t.take(src, dst, entries, move)
+}
+
+// numberEntries numbers what some entries of the outermost level refer to, and returns their size then.
+func (t *transfer) numberEntries(src *ProfilesData, entries []int) (size int) {
+	for _, i := range entries {
+		size += src.outerSize(i, i+1, t, func(profile pprofile.Profile) int { return profileSize(profile, t) })
+	}
+	return size
+}
+
+// take is pick for entries that are numbered.
+func (t *transfer) take(src, dst *ProfilesData, entries []int, move bool) {
 	t.build(dst.pd.Dictionary(), false)
 	for _, i := range entries {
 		rp := dst.pd.ResourceProfiles().AppendEmpty()

@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"math"
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -202,6 +203,17 @@ func (t *transfer) back(m mark) {
 			t.places[k][i] = numbered{}
 		}
 		t.added[k] = t.added[k][:m.added[k]]
+	}
+}
+
+// keepOrder numbers what is numbered, for a new dictionary, in the order in which src has it. Then
+// no index is larger than in src, if the tables of src begin with empty entries.
+func (t *transfer) keepOrder() {
+	for k := range tables {
+		slices.Sort(t.added[k])
+		for n, i := range t.added[k] {
+			t.places[k][i].index = int32(t.base[k] + n)
+		}
 	}
 }
 

@@ -221,7 +221,7 @@ func (b *Batcher[T]) finish(end ending[T]) {
 		if bt.lent {
 			b.signal.Unref(bt.data)
 		}
-		if !bt.ready { // never exported: the shares still hold their data
+		if !bt.ready && !b.early { // never exported: the shares still hold their data
 			for i := range bt.shares {
 				if s := &bt.shares[i]; s.Items > 0 {
 					b.signal.Unref(s.data)

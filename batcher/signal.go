@@ -109,6 +109,17 @@ type sharing[T any] interface {
 	// grows then. It only prepares dst for that.
 	fill(cut Cutter[T], room Size, dst T) (T, Size)
 
+	// outer is Bytes without the dictionary: what is moved into data adds up there.
+	outer(data T) int
+
+	// discount makes outer count so much less, for something in data that is going to be left out.
+	discount(data T, bytes int)
+
+	// only moves some entries of the outermost level to a result of its own, with a dictionary
+	// of what they refer to. The others were discounted from data, to which normalize was applied.
+	// The result has the same outer as data; that is a bound now, as its indices can be shorter.
+	only(data T, entries []int) T
+
 	// unprepare forgets what only takes memory while nothing is moved into data.
 	unprepare(data T)
 
