@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/boundedbatch/boundedbatchprocessor v0.0.0-00010101000000-000000000000
+	github.com/open-telemetry/otel-arrow/collector/processor/concurrentbatchprocessor v0.35.0
 	go.opentelemetry.io/collector/client v1.70.0
 	go.opentelemetry.io/collector/component v1.70.0
 	go.opentelemetry.io/collector/config/configoptional v1.70.0
@@ -63,6 +64,7 @@ require (
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sync v0.22.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260706201446-f0a921348800 // indirect
 	google.golang.org/grpc v1.84.0 // indirect

@@ -2,8 +2,10 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"sync"
 
+	"github.com/open-telemetry/otel-arrow/collector/processor/concurrentbatchprocessor"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/confmap"
@@ -30,7 +32,17 @@ const (
 	bytes peer = "boundedbatch+bytes"
 	// helper is the queue and batch of exporterhelper.
 	helper peer = "exporterhelper"
+	// queuebatch is the same with the defaults of the queuebatch processor, which is a wrapper around it
+	// and is not published as a module.
+	queuebatch peer = "queuebatch"
+	// concurrentbatch is otel-arrow's fork of batch, in which callers wait for their results.
+	concurrentbatch peer = "concurrentbatch"
 )
+
+// queuebatchDefaults are where those of queuebatch differ from exporterhelper's.
+var queuebatchDefaults = map[string]any{
+	"num_consumers": 1, "queue_size": 10, "block_on_overflow": true, "batch": map[string]any{},
+}
 
 // create makes the processor of a peer with the given settings, by their names in YAML,
 // over its defaults. It returns its Consume method too. The reader can see its metrics.
@@ -40,12 +52,14 @@ func create[T any](p peer, s *signal[T], settings map[string]any, next *sink[T],
 	case floor:
 		fl := &floorProcessor[T]{signal: s, next: next.consume, open: s.empty(0)}
 		return fl, fl.consume, nil
-	case helper:
-		return createHelper(s, settings, next, reader)
+	case helper, queuebatch:
+		return createHelper(p, s, settings, next, reader)
 	case boundedbatch, bytes:
 		f = boundedbatchprocessor.NewFactory()
 	case batch:
 		f = batchprocessor.NewFactory()
+	case concurrentbatch:
+		f = concurrentbatchprocessor.NewFactory()
 	}
 	cfg := f.CreateDefaultConfig()
 	if err := confmap.NewFromStringMap(settings).Unmarshal(cfg); err != nil {
@@ -58,14 +72,17 @@ func create[T any](p peer, s *signal[T], settings map[string]any, next *sink[T],
 
 // createHelper makes an exporter with a queue of the given settings over the defaults.
 // It has no deadline, as the processors have none.
-func createHelper[T any](s *signal[T], settings map[string]any, next *sink[T], reader sdkmetric.Reader) (component.Component, sinkFunc[T], error) {
+func createHelper[T any](p peer, s *signal[T], settings map[string]any, next *sink[T], reader sdkmetric.Reader) (component.Component, sinkFunc[T], error) {
 	queue := exporterhelper.NewDefaultQueueConfig()
 	if err := confmap.NewFromStringMap(settings).Unmarshal(&queue); err != nil {
 		return nil, nil, err
 	}
+	if err := errors.Join(queue.Validate(), queue.Batch.Get().Validate()); err != nil {
+		return nil, nil, err
+	}
 	kind := component.MustNewType("sink")
 	telemetry := processortest.NewNopSettings(kind).TelemetrySettings
-	telemetry.MeterProvider = meterProvider(helper, reader)
+	telemetry.MeterProvider = meterProvider(p, reader)
 	return s.createHelper(exporter.Settings{ID: component.NewID(kind), TelemetrySettings: telemetry}, next,
 		exporterhelper.WithQueue(configoptional.Some(queue)),
 		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{Timeout: 0}))
