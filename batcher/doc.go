@@ -118,7 +118,8 @@
 // than was taken from the budget.
 //
 // In a batch profiles share one dictionary, so their sizes do not add up: see sharing in signal.go.
-// Where data is not put together yet, because callers wait, the bytes of a batch are a bound.
+// With a limit in bytes their requests are therefore put together when they join a batch, also
+// where callers wait.
 //
 // The heap of a batch stays taken until the last of its items has an outcome, also while
 // only some of them are sent again: the data is kept until then.
@@ -127,7 +128,7 @@
 // that it mutates data, the next consumer leaves it as it is; otherwise it gets a copy, if a
 // setting needs that. The engine holds a reference (Signal.Ref) to what it may need after
 // others have let go of it: to a batch from its first export until it is settled, and to a
-// request whose caller waits until its shares are put together.
+// request whose caller waits until it is put together with the others of its batch.
 //
 // Parts of a batch are copies, although moving would be cheaper: the consumer that has
 // refused the batch may still read it, for instance as one of several behind a fan-out.

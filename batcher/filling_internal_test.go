@@ -34,7 +34,7 @@ func TestIndexOfABatchIsKeptWhileARequestIsCutForIt(t *testing.T) {
 	require.NoError(t, b.Start())
 	defer func() {
 		close(opened)
-		require.NoError(t, b.Shutdown(context.Background()))
+		require.NoError(t, b.Shutdown(t.Context()))
 	}()
 
 	send := func(profiles int) { require.NoError(t, b.Consume(t.Context(), NewProfilesData(withSamples(profiles)))) }

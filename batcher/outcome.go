@@ -196,7 +196,9 @@ func (b *Batcher[T]) strike(bt *batch[T], s Size) (freed Size) {
 		freed.Heap = bt.heap
 	case left.Items < bt.stale.Items || left.Heap < bt.stale.Heap:
 		freed.Heap = bt.stale.Heap
+		was := b.sharing.outer(bt.data)
 		b.leaveOut(bt)
+		b.sharing.discount(bt.data, b.sharing.outer(bt.data)-was) // what is left still counts for as much as its shares say
 	}
 	freed.Bytes = bt.bytes - b.signal.Bytes(bt.data)
 	return freed

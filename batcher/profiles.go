@@ -282,8 +282,6 @@ func (s profiles) only(p *ProfilesData, entries []int) *ProfilesData {
 	t.numberEntries(p, entries)
 	t.keepOrder()
 	t.take(p, kept, entries, true)
-	kept.measure()
-	kept.outer = p.outer
 	return kept
 }
 

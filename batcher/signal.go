@@ -116,8 +116,7 @@ type sharing[T any] interface {
 	discount(data T, bytes int)
 
 	// only moves some entries of the outermost level to a result of its own, with a dictionary
-	// of what they refer to. The others were discounted from data, to which normalize was applied.
-	// The result has the same outer as data; that is a bound now, as its indices can be shorter.
+	// of what they refer to. No index in them is larger than in data, to which normalize was applied.
 	only(data T, entries []int) T
 
 	// unprepare forgets what only takes memory while nothing is moved into data.
