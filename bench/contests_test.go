@@ -125,12 +125,3 @@ func (s *signal[T]) contest(t *testing.T, c *contest, table table) {
 		}
 	}
 }
-
-// quotients divides round by round.
-func quotients(values, by []float64) []float64 {
-	all := make([]float64, len(values))
-	for i := range values {
-		all[i] = values[i] / by[i]
-	}
-	return all
-}

@@ -118,11 +118,16 @@ func (c *comparison) median(p peer, of func(cost, int) float64) float64 { return
 
 // ratios divides round by round.
 func (c *comparison) ratios(p, by peer, of func(cost, int) float64) []float64 {
-	values := c.each(p, of)
-	for i, d := range c.each(by, of) {
-		values[i] /= d
+	return quotients(c.each(p, of), c.each(by, of))
+}
+
+// quotients divides one by one.
+func quotients(values, by []float64) []float64 {
+	all := make([]float64, len(values))
+	for i := range values {
+		all[i] = values[i] / by[i]
 	}
-	return values
+	return all
 }
 
 func median[N cmp.Ordered](values []N) N {

@@ -13,7 +13,7 @@ import (
 
 var (
 	resultsFlag = flag.String("results", "", "write what the tests measure to this file, in the format of go test -bench")
-	marginFlag  = flag.Float64("margin", 1, "how far a ratio may miss its limit before the tests fail, as a factor")
+	marginFlag  = flag.Float64("margin", 1, "how far a ratio to a peer or a walk may miss its limit before the tests fail, as a factor")
 	commitFlag  = flag.String("commit", "unknown", "the commit to name in that file")
 )
 

@@ -127,7 +127,7 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 				half := &splits[i-1]
 				growth := at.cpuGrowth(half)
 				cpu, elapsed, limit = number(growth), number(at.best().Seconds()/half.best().Seconds()), verdict(growth, splitLimit)
-				if growth > splitLimit**marginFlag {
+				if growth > splitLimit {
 					t.Errorf("%s, split at %s: %d items take %.2f times the CPU of %d, more than %.1f", s, sc.name, at.items, growth, half.items, splitLimit)
 				}
 			}
@@ -138,7 +138,7 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 		}
 		growth := timeGrowth(splits)
 		table.row(s, "all", "", "", "", "", number(growth), verdict(growth, splitLimit))
-		if growth > splitLimit**marginFlag {
+		if growth > splitLimit {
 			t.Errorf("%s, split at %s: the time grows %.2f times when the items double, more than %.1f", s, sc.name, growth, splitLimit)
 		}
 	}
