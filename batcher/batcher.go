@@ -482,11 +482,10 @@ func (b *Batcher[T]) open(p *partition[T]) {
 func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batch[T] {
 	bt := p.open
 	p.open = nil
-	if b.set.WaitForResult {
-		p.extent = len(bt.shares)
-	} else {
-		p.extent = b.signal.Resources(bt.data)
+	if p.boarding == boarded {
+		p.boarding = notBoarding
 	}
+	p.extent = b.requests(bt)
 	bt.sealed, bt.trigger = now, trigger
 	b.unprepare(p.line.back) // nothing joins it any more
 	p.line.push(bt)
@@ -498,6 +497,15 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 	b.rest(p)
 	b.queue(p)
 	return bt
+}
+
+// requests is roughly how many requests are in a batch: resources, where nobody waits.
+// Requires b.mu held.
+func (b *Batcher[T]) requests(bt *batch[T]) int {
+	if b.set.WaitForResult {
+		return len(bt.shares)
+	}
+	return b.signal.Resources(bt.data)
 }
 
 // unprepare lets go of what is only needed to move requests into a batch, unless one is being cut for

@@ -33,7 +33,9 @@
 //     overflow, fill cuts the request outside the lock.
 //  4. seal closes the batch when it is full, at a tick of its partition's grid, or for
 //     another [Trigger], and puts it into the partition's line.
-//  5. dispatch gives a free slot to the first batch of a line; carryOut starts the export.
+//  5. dispatch gives a free slot to the first batch of a line; carryOut starts the export. An
+//     open batch that is to leave as soon as a slot is free gets one, and is sealed when callers
+//     that are about to run have joined it (board).
 //  6. exportOne calls the next consumer. judge decides what follows. settle counts the
 //     outcome, gives the items back to the budget, admits who waited for them, and goes on
 //     with the next sealed batch; or the batch waits to be sent again (retryLater), or goes

@@ -75,6 +75,9 @@ func (b *Batcher[T]) Check() error {
 			heap += p.open.heap
 		}
 		inFlight += p.inFlight
+		if p.boarding == nowBoarding && p.inFlight == 0 || p.boarding == boarded && p.open == nil && b.state < stateOver {
+			return fmt.Errorf("partition %q is at stage %d of boarding with %d slots, %+v open", p.key, p.boarding, p.inFlight, p.open)
+		}
 		retrying += p.retrying
 		for bt := p.line.front; bt != nil; bt = bt.next {
 			sealed += bt.items

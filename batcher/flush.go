@@ -3,6 +3,7 @@ package batcher
 import (
 	"context"
 	"math"
+	"runtime"
 	"runtime/pprof"
 	"time"
 
@@ -42,7 +43,7 @@ func (b *Batcher[T]) mayFlush(p *partition[T]) (Trigger, bool) {
 		return TriggerIdle, true
 	case !b.mayExport(p):
 		return 0, false
-	case b.set.Timeout == 0:
+	case b.set.Timeout == 0 && p.boarding != nowBoarding:
 		return TriggerIdle, true
 	}
 	return TriggerPressure, p.account.line.n > 0
@@ -56,8 +57,9 @@ func (b *Batcher[T]) mayBePressed(p *partition[T]) bool {
 
 // work is what is to be done once b.mu is free, see carryOut.
 type work[T any] struct {
-	run   *batch[T] // chain of batches to export; each has its slot
-	woken *waiter   // chain of callers that were admitted
+	run   *batch[T]     // chain of batches to export; each has its slot
+	board *partition[T] // chain of partitions whose open batch is to be boarded; the same
+	woken *waiter       // chain of callers that were admitted
 }
 
 // dispatch gives free export slots to partitions that are ready. When none is, and a
@@ -72,17 +74,22 @@ func (b *Batcher[T]) dispatch() (w work[T]) {
 	}
 	var last *batch[T]
 	for b.exports < b.set.MaxConcurrentExports {
-		bt := b.nextBatch()
-		if bt == nil {
+		bt, p := b.nextBatch()
+		if p == nil {
 			w.woken = chainWaiters(w.woken, b.budget.grantPiece()) // one: it wants a slot, too
 			break
 		}
-		bt.partition.inFlight++
+		p.inFlight++
 		b.exports++
+		if bt == nil {
+			p.boarding, p.boards, w.board = nowBoarding, w.board, p
+			b.queue(p)
+			continue
+		}
 		b.heapAway += bt.heap
 		b.stats.Sealed -= int64(bt.items)
 		b.stats.InFlight += int64(bt.items)
-		b.queue(bt.partition)
+		b.queue(p)
 		if last == nil {
 			w.run = bt
 		} else {
@@ -93,29 +100,33 @@ func (b *Batcher[T]) dispatch() (w work[T]) {
 	return w
 }
 
-// nextBatch takes the batch that is to have the next slot out of its line, or returns nil.
-// Requires b.mu held, and a free slot.
-func (b *Batcher[T]) nextBatch() *batch[T] {
+// nextBatch returns the partition that is to have the next slot, and takes its batch out of
+// the line. If there is none, its open batch is to be boarded. No partition: none is to have
+// it. Requires b.mu held, and a free slot.
+func (b *Batcher[T]) nextBatch() (*batch[T], *partition[T]) {
 	fewer := b.fewer()
 	for p := b.ready.next(fewer); p != nil; p = b.ready.next(fewer) {
 		if p.line.front != nil {
-			return p.line.pop()
+			return p.line.pop(), p
 		}
 		if trigger, flush := b.mayFlush(p); flush {
+			if trigger == TriggerIdle && p.boarding != boarded {
+				return nil, p
+			}
 			b.seal(p, trigger, time.Now())
-			return p.line.pop()
+			return p.line.pop(), p
 		}
 		b.queue(p) // whoever waited for it to leave has come in
 	}
 	if !b.budget.newcomers() {
-		return nil
+		return nil, nil
 	}
 	p := b.fullest.next(fewer)
 	if p == nil {
-		return nil
+		return nil, nil
 	}
 	b.seal(p, TriggerPressure, time.Now())
-	return p.line.pop()
+	return p.line.pop(), p
 }
 
 // fewer returns how many exports a partition must have fewer of under way to get one
@@ -130,11 +141,17 @@ func (b *Batcher[T]) fewer() int {
 	return math.MaxInt
 }
 
-// carryOut wakes callers and starts an export goroutine for each batch. Each has its slot
-// already, so that there are never more than MaxConcurrentExports of them. Requires that
-// b.mu is not held.
+// carryOut wakes callers and starts an export goroutine for each batch, and for each
+// partition that is to be boarded. Each has its slot already, so that there are never more
+// than MaxConcurrentExports of them. Requires that b.mu is not held.
 func (b *Batcher[T]) carryOut(w work[T]) {
 	wakeAll(w.woken)
+	for p := w.board; p != nil; {
+		next := p.boards
+		p.boards = nil
+		go b.exportFrom(p)
+		p = next
+	}
 	for bt := w.run; bt != nil; {
 		next := bt.next
 		bt.next = nil
@@ -143,12 +160,73 @@ func (b *Batcher[T]) carryOut(w work[T]) {
 	}
 }
 
-// export is an export goroutine. It ends when no sealed batch is left for its slot.
+// export is an export goroutine. It ends when no batch is left for its slot.
 func (b *Batcher[T]) export(bt *batch[T]) {
 	pprof.SetGoroutineLabels(b.base)
 	for bt != nil {
 		bt = b.exportOne(bt)
 	}
+}
+
+// exportFrom is an export goroutine that begins with boarding.
+func (b *Batcher[T]) exportFrom(p *partition[T]) { b.export(b.board(p)) }
+
+// board gives callers that are about to run the chance to join the open batch of p, which
+// has a slot, and seals it. It returns the batch to go on with in this goroutine, if there is
+// one.
+//
+// When an export ends, all its callers wake, and each may have a next request at hand. The
+// first of them finds the partition idle. If its request left alone, the others would have to
+// wait for it: every other export would be of a single request. A yield lets those run that
+// are runnable on this processor. Others may be on their way elsewhere, so it yields again
+// while fewer requests are in than were in the batch before, and they keep coming. Who is
+// alone finds as many as before after the first yield.
+func (b *Batcher[T]) board(p *partition[T]) *batch[T] {
+	for requests, left := 0, boardYields; ; left-- {
+		runtime.Gosched()
+		b.mu.Lock()
+		if b.state != stateRunning || p.open == nil || left == 0 {
+			break
+		}
+		n := b.requests(p.open)
+		if n >= p.extent {
+			break
+		}
+		if n > requests {
+			requests, left = n, boardYields
+		}
+		b.mu.Unlock()
+	}
+	if b.state == stateOver {
+		b.mu.Unlock()
+		return nil
+	}
+	p.boarding = notBoarding
+	if p.open != nil {
+		p.boarding = boarded
+	}
+	p.inFlight-- // dispatch takes it anew, for whoever comes first now
+	b.exports--
+	b.queue(p)
+	b.rest(p)
+	b.noteDrained()
+	todo := b.dispatch()
+	b.mu.Unlock()
+	return b.goOn(todo)
+}
+
+// boardYields is how often board yields to nobody before it leaves.
+const boardYields = 16
+
+// goOn carries out work but for one batch, which it returns for the calling goroutine to
+// export.
+func (b *Batcher[T]) goOn(w work[T]) *batch[T] {
+	bt := w.run
+	if bt != nil {
+		w.run, bt.next = bt.next, nil
+	}
+	b.carryOut(w)
+	return bt
 }
 
 // exportOne hands a batch to the next consumer, settles it and returns a batch to go
@@ -183,15 +261,12 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 		if !v.late {
 			b.set.Observer.ExportEnded(e, time.Since(began), v.Outcome)
 		}
-		more = b.settle(bt, v)
-		switch {
-		case more == nil:
-		case !returned:
-			b.carryOut(work[T]{run: more}) // this goroutine ends here
-		default:
-			b.carryOut(work[T]{run: more.next})
-			more.next = nil
+		todo := b.settle(bt, v)
+		if !returned { // this goroutine ends here
+			b.carryOut(todo)
+			return
 		}
+		more = b.goOn(todo)
 	}()
 	err = b.next(ctx, b.lend(bt))
 	returned = true

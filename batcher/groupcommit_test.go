@@ -1,6 +1,7 @@
 package batcher_test
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +36,7 @@ func TestGroupCommitMergesConcurrentCallers(t *testing.T) {
 }
 
 func testMerged[T any](t *testing.T, kind batchertest.Kind[T]) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // with more it depends on how fast each of them is
 	const callers, rounds = 64, 10
 	set := waiting()
 	set.FlushWhenIdle = true
@@ -60,9 +62,9 @@ func testMerged[T any](t *testing.T, kind batchertest.Kind[T]) {
 	for range callers {
 		require.NoError(t, <-done)
 	}
-	// The first caller goes alone, and is back for every second of the others' batches.
-	require.LessOrEqual(t, time.Since(began), 2*rounds*10*time.Millisecond)
-	require.LessOrEqual(t, len(r.sink.Batches()), 2*rounds)
+	// All are back before the next batch leaves, but in the beginning and in the end.
+	require.LessOrEqual(t, time.Since(began), rounds*15*time.Millisecond)
+	require.LessOrEqual(t, len(r.sink.Batches()), rounds*3/2)
 	require.Equal(t, 1, r.sink.MostAtOnce(), "while one is in flight the others gather")
 	require.NoError(t, r.Shutdown(t.Context()))
 	r.delivered(callers * rounds * 7)
@@ -116,7 +118,8 @@ func testGroupTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set.FlushWhenIdle = true
 	g := newGate()
 	r := newRig(t, kind, set, g.held)
-	r.send(1) // in flight
+	r.send(1)
+	synctest.Wait() // in flight: what came before would leave with it
 	r.send(2)
 	time.Sleep(time.Second)
 	synctest.Wait()
@@ -135,7 +138,9 @@ func testGroupRetry[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set.FlushWhenIdle = true
 	set.Timeout = 2 * time.Second
 	r := newRig(t, kind, set, failing(1, errRefused))
-	for range 10 {
+	r.send(1)
+	synctest.Wait()
+	for range 9 {
 		r.send(1)
 	}
 	time.Sleep(999 * time.Millisecond)

@@ -14,12 +14,14 @@ type partition[T any] struct {
 	// with the partition's metadata and the profiler labels. Nothing of any caller.
 	ctx context.Context
 
-	account  account   // what is held, and who waits for room
-	open     *batch[T] // what is pending; nil: nothing
-	line     line[T]   // what is sealed
-	inFlight int       // exports under way
-	retrying int       // batches that wait to be sent again
-	extent   int       // resources, or shares, in the last batch sealed: room to make in the next one
+	account  account       // what is held, and who waits for room
+	open     *batch[T]     // what is pending; nil: nothing
+	line     line[T]       // what is sealed
+	inFlight int           // exports under way
+	retrying int           // batches that wait to be sent again
+	boarding boarding      // of what is open, see board
+	boards   *partition[T] // the next one to board, see carryOut
+	extent   int           // resources, or shares, in the last batch sealed: room to make in the next one
 
 	// general is until when permanent failures count as general, see isolation.
 	general time.Time
@@ -30,6 +32,15 @@ type partition[T any] struct {
 	// request; ready and fullest are about what may leave, see there.
 	live, ready, fullest link[partition[T]]
 }
+
+// boarding is how far an open batch is that takes a slot as soon as one is free.
+type boarding uint8
+
+const (
+	notBoarding boarding = iota
+	nowBoarding          // an export goroutine has a slot for it; counted in inFlight
+	boarded              // it is to be sealed when it has a slot
+)
 
 func newPartition[T any](ctx context.Context, key string) *partition[T] {
 	p := &partition[T]{key: key, ctx: ctx}

@@ -107,12 +107,12 @@ type ending[T any] struct {
 
 // settle counts the outcome of an export, gives back its slot and the items that have
 // an outcome, and returns what may be launched now.
-func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (run *batch[T]) {
+func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (todo work[T]) {
 	var end ending[T]
 	b.mu.Lock()
 	if b.state == stateOver {
 		b.mu.Unlock()
-		return nil
+		return todo
 	}
 	if b.state == stateStopped && v.Err != nil {
 		v.Fate = FateDropped
@@ -155,11 +155,10 @@ func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (run *batch[T]) {
 	end.woken = b.release(p, freed)
 	b.queue(p)
 	b.rest(p)
-	todo := b.dispatch()
-	end.woken = chainWaiters(end.woken, todo.woken)
+	todo = b.dispatch()
 	b.mu.Unlock()
 	b.finish(end)
-	return todo.run
+	return todo
 }
 
 // conclude gives a batch its outcome. If it is a piece, the search goes on with the next

@@ -24,8 +24,8 @@ func TestVerdictThatComesTooLateIsADrop(t *testing.T) {
 		b.accepted, b.stats.InFlight = 7, 7
 		bt := &batch[plog.Logs]{partition: b.only, items: 7, again: &again[plog.Logs]{}}
 
-		run := b.settle(bt, verdict[plog.Logs]{Outcome: Outcome{Fate: fate, Err: errors.New("why")}, failed: 7, retryAt: time.Now()})
-		require.Nil(t, run)
+		todo := b.settle(bt, verdict[plog.Logs]{Outcome: Outcome{Fate: fate, Err: errors.New("why")}, failed: 7, retryAt: time.Now()})
+		require.Zero(t, todo)
 		s := b.Stats()
 		require.EqualValues(t, 7, s.Dropped[DroppedShutdown])
 		require.Zero(t, s.Held+s.Failed[FailedPermanent]+s.Sealed+s.Retrying+s.InFlight)
@@ -56,10 +56,10 @@ func TestRetryThatIsSettledAfterShutdownBeganDoesNotWait(t *testing.T) {
 			bt.again.due.owner = bt
 			b.mu.Unlock()
 
-			run := b.settle(bt, verdict[plog.Logs]{
+			todo := b.settle(bt, verdict[plog.Logs]{
 				Outcome: Outcome{Fate: FateRetried, Err: errors.New("why")}, failed: 7, retryAt: began.Add(time.Hour),
 			})
-			require.Nil(t, run)
+			require.Zero(t, todo)
 			require.Zero(t, <-sent)
 			<-b.drained
 			close(b.stop)

@@ -175,8 +175,10 @@ func testTimeoutZero[T any](t *testing.T, kind batchertest.Kind[T]) {
 	set.MaxConcurrentExports = 1
 	g := newGate()
 	r := newRig(t, kind, set, g.held)
-	for range 5 {
-		r.send(3) // the first leaves at once, the others gather meanwhile
+	r.send(3)
+	synctest.Wait() // it leaves at once
+	for range 4 {
+		r.send(3) // gather meanwhile
 	}
 	synctest.Wait()
 	require.Equal(t, []int{3}, r.sink.Sizes())
