@@ -20,7 +20,7 @@ COLLECTOR := $(BIN)/otelcol/otelcol
 QUICKSTART := examples/quickstart.yaml
 
 # Every module whose code is ours, the root first; internal/tools/ and internal/tools/lint/ hold only versions.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod e2e/headerssetter/go.mod bench/go.mod internal/tools/demo/go.mod))
+MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod e2e/headerssetter/go.mod bench/go.mod bench/report/go.mod internal/tools/demo/go.mod))
 
 # What goes into the collector: a change in any of these rebuilds it.
 COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
@@ -37,12 +37,12 @@ SHELL       := bash
 .DEFAULT_GOAL := all
 
 .PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent test-tools fuzz bench \
-	bench-gate bench-results bench-compare e2e otelcol run demo tools tidy clean
+	bench-gate bench-results bench-report bench-report-check bench-compare e2e otelcol run demo tools tidy clean
 
 all: generate fmt lint test ## generate, fmt, lint and test; what make does by itself
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
 # --- code ---------------------------------------------------------------------------------------------------------
 
@@ -95,9 +95,11 @@ test-concurrent: ## the stress tests (named *ConcurrentSafe), each RUNS (100) ti
 	echo "$(RUNS) times:" $$found
 	$(GO) test -race -run 'ConcurrentSafe$$' -count=$(RUNS) -timeout 30m $(TESTFLAGS) ./...
 
-test-tools: ## the tests of the demo program
+test-tools: ## the tests of the demo program and of the report of results
 	$(GO) vet -C internal/tools/demo ./...
 	$(GO) test -C internal/tools/demo -race $(TESTFLAGS) ./...
+	$(GO) vet -C bench/report ./...
+	$(GO) test -C bench/report -race $(TESTFLAGS) ./...
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) internal/tools/fuzz.sh
@@ -109,6 +111,13 @@ bench-gate: ## fail where CPU, allocations, splitting or limits in bytes are wor
 bench-results: ## the gate, every round of it written to bench/results/
 	$(GO) test -C bench -count=1 -v -timeout 20m $(TESTFLAGS) . \
 		-results "results/ratios-$$(nproc)-cores.txt" -commit "$$(git describe --always --dirty --exclude '*')"
+
+bench-report: ## docs/performance.md and docs/plots/ from what is in bench/results/; says what is not there yet
+	$(GO) run -C bench/report .
+
+bench-report-check: ## fail if they are not what bench/results/ says
+	@$(GO) run -C bench/report . -check
+	@echo "docs/performance.md and its plots are what the results say"
 
 bench-compare: ## what a request costs at BASE (HEAD) and in the working tree, as a benchstat table
 	bench/compare.sh $(or $(BASE),HEAD)

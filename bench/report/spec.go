@@ -1,0 +1,242 @@
+package main
+
+// What the report contains: every table, every bar, every plot. What measures them again is beside
+// them; what the words mean is in report.go and, for patterns and terms, in measure.go.
+
+const (
+	gate     = "make bench-results"
+	suite    = "make bench"
+	idleness = `go test -C bench -count 10 -timeout 20m -run 'TestIdle|TestMemoryOfTenant' . -results results/idle-2-cores.txt -commit "$(git describe --always)"`
+)
+
+// What is measured of one peer.
+var (
+	cpu       = peerTerm(term{unit: "cpu-ns/req"})
+	elapsed   = peerTerm(term{unit: "ns/req"})
+	itemCPU   = peerTerm(term{unit: "cpu-ns/item"})
+	itemTime  = peerTerm(term{unit: "ns/item"})
+	idleCPU   = peerTerm(term{unit: "cpu-ns/s", over: "bare-cpu-ns/s", times: percent})
+	switches  = peerTerm(term{unit: "switches/s", over: "bare-switches/s"})
+	tenantMem = peerTerm(term{unit: "heap-B/tenant"})
+)
+
+// percent of a core, from ns a second.
+const percent = 1e-7
+
+func peerTerm(t term) func(peer string) term {
+	return func(peer string) term { t.set = "impl=" + peer; return t }
+}
+
+// walks is the CPU that a limit in bytes adds to a request.
+func byteLimit(limit string) term {
+	return term{set: "limit=" + limit, minus: "limit=none", unit: "cpu-ns/req"}
+}
+
+// Requests of 8 sizes, as what was just decoded and as what has left the cache.
+const byteRequests = "ByteLimits/signal=traces|logs|metrics/items=1|10|100|1000/attributes=5|20/cache=cold|warm"
+
+var (
+	// twice is the CPU of a whole request, and half that of one with half the items.
+	twice = term{set: "impl=boundedbatch", unit: "cpu-ns/item", times: 2}
+	half  = &term{set: "impl=boundedbatch items=/2", unit: "cpu-ns/item"}
+	walk  = &term{set: "limit=walk", unit: "cpu-ns/req"}
+)
+
+const us = "boundedbatch"
+
+var groups = []group{
+	{
+		title: "CPU of a request",
+		text: "A request of 10 items, default configuration, instant downstream, producers that do nothing else: the CPU of the " +
+			"whole process, as a share of what `batch` takes. Data points have no bar: finding them takes longer than all the " +
+			"rest, for every batcher.",
+		command: gate,
+		rows: []row{
+			{what: "{signal}, {producers}", of: "Consume/signal=traces|logs/items=10/producers=1", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.35)},
+			{what: "{signal}, {producers}", of: "Consume/signal=traces|logs/items=10/producers=8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.6)},
+			{what: "{signal}, {producers}", of: "Consume/signal=metrics/items=10/producers=1|8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+		},
+	},
+	{
+		title:   "Allocations",
+		text:    "Everything that the process allocates counts, metrics and exports included.",
+		command: gate,
+		rows: []row{
+			{what: "a batch", of: "Allocations/signal=traces|logs|metrics/items=1|10|100/producers=1|8", num: term{set: "impl=boundedbatch", unit: "allocs/batch"}, bar: atMost(10), worst: true},
+			{what: "a request whose caller waits, {signal}, many in a batch", of: "Waiting/signal=traces|logs|metrics/callers=64/items=10/seal=size/next=reads/delay=0s", num: term{set: "impl=boundedbatch", unit: "allocs/req"}, bar: atMost(2)},
+		},
+	},
+	{
+		title: "Splitting",
+		text: "One request, cut into batches of 100 items or 8,000 bytes. The others were measured once at a size, because " +
+			"their time grows with the square.",
+		command: gate,
+		rows: []row{
+			{what: "CPU of twice the items, {signal}, batches of {max}", of: "Split/signal=traces/max=100/items=40000|80000", num: twice, den: half, against: "half the items", bar: atMost(2.5), worst: true},
+			{what: "CPU of twice the items, {signal}, batches of {max}", of: "Split/signal=logs/max=100/items=40000|80000|160000|320000", num: twice, den: half, against: "half the items", bar: atMost(2.5), worst: true},
+			{what: "CPU of twice the items, {signal}, batches of {max}", of: "Split/signal=metrics/max=100/items=40000|80000", num: twice, den: half, against: "half the items", bar: atMost(2.5), worst: true},
+			{what: "CPU of twice the items, all signals, batches of {max}", of: "Split/max=8kB/signal=traces|logs|metrics/items=20000|40000|80000|160000", num: twice, den: half, against: "half the items", bar: atMost(2.5), worst: true},
+			{what: "time of {items} {signal}, batches of {max}", of: "Split/signal=traces|metrics/max=100/items=80000", num: itemTime(us), den: to(itemTime, "batch"), against: "batch"},
+			{what: "time of {items} {signal}, batches of {max}", of: "Split/signal=logs/max=100/items=320000", num: itemTime(us), den: to(itemTime, "batch"), against: "batch"},
+			{what: "time of {items} {signal}, batches of {max}", of: "Split/signal=traces|logs|metrics/max=8kB/items=160000", num: itemTime(us), den: to(itemTime, "exporterhelper"), against: "exporterhelper"},
+		},
+	},
+	{
+		title: "Limits in bytes",
+		text: "What a request costs more with a limit than without, as a multiple of what it takes to measure its size once. The " +
+			"gate lets each be missed by a fifth, because medians of the same code differ by a tenth.",
+		command: gate,
+		rows: []row{
+			{what: "`send_batch_max_bytes`", of: byteRequests, num: byteLimit("bytes"), den: walk, against: "measuring once", bar: atMost(1), worst: true},
+			{what: "`memory_limit`", of: byteRequests, num: byteLimit("memory"), den: walk, against: "measuring once", bar: atMost(1.5), worst: true},
+			{what: "both", of: byteRequests, num: byteLimit("both"), den: walk, against: "measuring once", bar: atMost(2.5), worst: true},
+		},
+	},
+	{
+		title:   "Contests",
+		text:    "How many times as many items a second as another batcher, in what that one was made for.",
+		command: gate,
+		rows: []row{
+			{what: "5 ms downstream for each batch of 1000, {signal}", of: "Contest/contest=slow_downstream/signal=traces|logs", num: elapsed(us), den: to(elapsed, "batch"), faster: true, against: "batch", bar: atLeast(9.5)},
+			{what: "5 ms downstream for each batch of 1000, {signal}", of: "Contest/contest=slow_downstream/signal=traces|logs", num: elapsed(us), den: to(elapsed, "exporterhelper"), faster: true, against: "exporterhelper", bar: atLeast(1.1)},
+			{what: "the defaults, 64 producers of single {signal}", of: "Contest/contest=defaults/signal=traces|logs", num: elapsed(us), den: to(elapsed, "batch"), faster: true, against: "batch", bar: atLeast(2.5)},
+			{what: "the defaults, 64 producers of single {signal}", of: "Contest/contest=defaults/signal=traces|logs", num: elapsed(us), den: to(elapsed, "queuebatch"), faster: true, against: "queuebatch", bar: atLeast(5000)},
+			{what: "64 callers that wait, {signal}", of: "Contest/contest=waiting/signal=traces|logs", num: elapsed(us), den: to(elapsed, "concurrentbatch"), faster: true, against: "concurrentbatch", bar: atLeast(1)},
+			{what: "64 callers that wait, default size of batches, 10 ms downstream, {signal}", of: "Contest/contest=waiting_defaults/signal=traces|logs", num: elapsed(us), den: to(elapsed, "exporterhelper"), faster: true, against: "exporterhelper", bar: atLeast(8)},
+		},
+	},
+	{
+		title:   "Idle tenants",
+		text:    "After one item of each tenant has been delivered. What the bare process takes is subtracted.",
+		command: idleness,
+		rows: []row{
+			{what: "CPU after {tenants}, percent of a core", of: "Idle/signal=logs/tenants=10000", num: idleCPU(us), in: "%", bar: atMost(0.2)},
+			{what: "CPU after {tenants}", of: "Idle/signal=logs/tenants=10000", num: idleCPU(us), den: to(idleCPU, "batch"), against: "batch", bar: atMost(0.01)},
+			{what: "goroutines after {tenants}", of: "Idle/signal=logs/tenants=10000", num: term{set: "impl=boundedbatch", unit: "goroutines"}, den: &term{set: "impl=boundedbatch tenants=1", unit: "goroutines"}, against: "1 tenant", bar: atMost(1)},
+			{what: "context switches a second after {tenants}", of: "Idle/signal=logs/tenants=1|10000", num: switches(us), bar: atMost(10)},
+			{what: "bytes of heap for a tenant with something pending, {signal}", of: "Tenant/signal=traces|logs|metrics/state=pending/tenants=10000", num: tenantMem(us), in: "B", bar: atMost(1500)},
+			{what: "bytes of heap for a tenant between two ticks, {signal}", of: "Tenant/signal=logs/state=ticking/tenants=10000", num: tenantMem(us), in: "B", bar: atMost(1500)},
+		},
+	},
+	{
+		title:   "Memory",
+		text:    "Heap that is held while downstream hangs, as a multiple of the limit: the most of all instants.",
+		command: suite,
+		rows: []row{
+			{what: "the most that is held", of: "Memory/t_ms=*", num: term{set: "impl=boundedbatch", unit: "heap-B"}, den: &term{set: "impl=boundedbatch", unit: "heap-limit-B"}, against: "the limit", bar: atMost(1.2), worst: true},
+		},
+	},
+	{
+		title:   "Whole pipeline",
+		text:    "CPU of an item from receiver to exporter, in batches of that many items.",
+		command: suite,
+		rows: []row{
+			{what: "{signal}, batches of {size}", of: "Pipeline/signal=*/size=*", num: itemCPU(us), den: to(itemCPU, "batch"), against: "batch"},
+		},
+	},
+}
+
+var plots = []figure{
+	requestCPU("10"),
+	requestCPU("100"),
+	{
+		file: "latency", title: "Throughput against the latency of downstream",
+		command: suite,
+		of:      "Latency/signal=*/delay=*", panel: "signal",
+		x:      xAxis{key: "delay", label: "time of an export", phrase: "with {delay} for each export", scale: even},
+		y:      yAxis{label: "items a second", term: term{unit: "items/s"}, scale: log},
+		series: append(peers(us, "batch"), sparsely("exporterhelper", "queuebatch", "concurrentbatch")...),
+		takes:  []take{{at: atEach, num: "impl=boundedbatch", den: "impl=batch", text: "{x} boundedbatch hands on %s times as many items a second as `batch`"}},
+	},
+	{
+		file: "split", title: "Cutting one request into batches of 100",
+		text:    "The time of one item: level where the whole grows in proportion to the items. `batch` was measured at the smallest and the largest size only.",
+		command: gate,
+		of:      "Split/signal=traces|logs|metrics/items=*/max=100", panel: "signal",
+		x:      xAxis{key: "items", label: "items of the request", phrase: "{items} {signal}", scale: log},
+		y:      yAxis{label: "time of an item (ns)", term: term{unit: "ns/item"}, scale: log},
+		series: append(peers(us), sparsely("batch")...),
+		takes: []take{
+			{at: atLast, num: "impl=boundedbatch", den: "impl=batch", text: "boundedbatch takes %s of `batch`'s time"},
+			{at: growth, num: "impl=boundedbatch", text: "from the smallest request to the largest boundedbatch takes %s times as long for an item"},
+			{at: growth, num: "impl=batch", text: "`batch` takes %s times as long"},
+		},
+	},
+	{
+		file: "idle", title: "CPU of idle tenants",
+		text:    "What the bare process takes is subtracted; what is below 0.0001 % is drawn there.",
+		command: idleness,
+		of:      "Idle/signal=logs/tenants=*",
+		x:       xAxis{key: "tenants", label: "tenants that have sent something", phrase: "after {tenants}", scale: even},
+		y:       yAxis{label: "CPU (% of a core)", term: term{unit: "cpu-ns/s", over: "bare-cpu-ns/s", times: percent}, scale: log, floor: 1e-4},
+		series:  append(peers(us), sparsely("batch", "exporterhelper")...),
+		takes: []take{
+			{at: atLast, num: "impl=boundedbatch", den: "impl=batch", most: true, text: "{x} boundedbatch takes at most %s of `batch`'s CPU"},
+			{at: atLast, num: "impl=batch", text: "`batch` takes %s % of a core, with nothing to do"},
+		},
+	},
+	{
+		file: "memory", title: "Memory held while downstream hangs",
+		command: suite,
+		of:      "Memory/t_ms=*",
+		x:       xAxis{key: "t_ms", label: "time since downstream hangs (s)", scale: linear, times: 1e-3},
+		y:       yAxis{label: "live heap (MiB)", term: term{unit: "heap-B", times: 1.0 / (1 << 20)}, scale: linear},
+		series: append(append(peers(us), sparsely("batch", "exporterhelper")...),
+			series{name: "limit", set: "impl=boundedbatch", unit: "heap-limit-B"}),
+		takes: []take{
+			{at: atPeak, num: "impl=boundedbatch", text: "boundedbatch holds %s MiB at most"},
+			{at: atPeak, num: "impl=batch", text: "`batch` holds %s MiB at most"},
+		},
+	},
+	{
+		file: "scale", title: "Throughput against cores",
+		command: suite,
+		of:      "Scale/signal=*/procs=*", panel: "signal",
+		x:      xAxis{key: "procs", label: "GOMAXPROCS", phrase: "with GOMAXPROCS={procs}", scale: even},
+		y:      yAxis{label: "items a second", term: term{unit: "items/s"}, scale: linear},
+		series: append(peers(us, "batch"), sparsely("exporterhelper", "floor")...),
+		takes: []take{
+			{at: atEach, num: "impl=boundedbatch", den: "impl=batch", text: "{x} boundedbatch hands on %s times as many items a second as `batch`"},
+		},
+	},
+	{
+		file: "pipeline", title: "CPU of a whole pipeline",
+		command: suite,
+		of:      "Pipeline/signal=*/size=*", panel: "signal",
+		x:      xAxis{key: "size", label: "items of a batch", phrase: "in batches of {size}", scale: log},
+		y:      yAxis{label: "CPU of an item (ns)", term: term{unit: "cpu-ns/item"}, scale: linear},
+		series: append(peers(us, "batch"), sparsely("exporterhelper", "none")...),
+		takes: []take{
+			{at: atEnds, num: "impl=boundedbatch", den: "impl=batch", text: "{x} a pipeline with boundedbatch takes %s of the CPU of one with `batch`"},
+		},
+	},
+	{
+		file: "share", title: "Where the CPU of a pipeline goes",
+		command: suite,
+		of:      "Share/impl=*",
+		x:       xAxis{key: "impl", label: "batcher", scale: even},
+		y:       yAxis{label: "CPU of an item (ns)", term: term{unit: "cpu-ns/item"}, scale: linear, stacked: true},
+		series:  []series{{set: "part=*", sparse: true}},
+	},
+}
+
+func requestCPU(items string) figure {
+	return figure{
+		file: "cpu-per-request-" + items, title: "CPU of a request of " + items + " items",
+		text:    "`floor` is the least that any batcher does: count, move the request under one mutex, hand on a full batch.",
+		command: gate,
+		of:      pattern("Consume/signal=traces|logs|metrics/items=" + items + "/producers=*"), panel: "signal",
+		x:      xAxis{key: "producers", label: "producers", phrase: "with {producers}", scale: even},
+		y:      yAxis{label: "CPU of a request (ns)", term: term{unit: "cpu-ns/req"}, scale: linear},
+		series: append(peers(us, "batch"), sparsely("floor")...),
+		takes:  []take{{at: atEach, num: "impl=boundedbatch", den: "impl=batch", text: "{x} boundedbatch takes %s of `batch`'s CPU"}},
+	}
+}
+
+// to is what a peer is compared with.
+func to(of func(peer string) term, peer string) *term { t := of(peer); return &t }
+
+// reasons say why a bar is missed: "group: row".
+var reasons = map[string]string{}
+
+var spec = report{groups: groups, plots: plots, reasons: reasons}
