@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,24 @@ func TestReadmeDocumentsEveryKeyWithItsDefault(t *testing.T) {
 	for key := range documented {
 		assert.Contains(t, keys(), key, "documented, but not a key")
 	}
+}
+
+var image = regexp.MustCompile(`!\[([^\]]*)\]\(([^)]*)\)`)
+
+// TestReadmeShowsPlotsOfTheReport: they are in docs/plots/, where make bench-report writes them, and whoever does
+// not see them is told what they show.
+func TestReadmeShowsPlotsOfTheReport(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, measured, _ := strings.Cut(string(readme), "\n## Measured\n")
+	plots := image.FindAllStringSubmatch(measured, -1)
+	require.GreaterOrEqual(t, len(plots), 2, "plots under ## Measured")
+	for _, p := range plots {
+		assert.NotEmpty(t, p[1], "what %s shows", p[2])
+		assert.True(t, strings.HasPrefix(p[2], "docs/plots/"), p[2])
+		assert.FileExists(t, p[2])
+	}
+	assert.Less(t, strings.Count(string(readme), "\n"), 250, "lines of README.md: what is longer belongs below docs/")
 }
 
 // tableUnder returns the cells of the first table between a heading and the next one,
