@@ -29,6 +29,15 @@ func (p *page) note(format string, args ...any) {
 }
 
 func (p *page) write() error {
+	var files []*file
+	for _, e := range p.results.entries {
+		files = appendNew(files, e.file)
+	}
+	for _, f := range files {
+		if commit := f.value("commit"); strings.HasSuffix(commit, "-dirty") || commit == "unknown" {
+			p.note("%s: commit %s is not in the repository", f.name, commit)
+		}
+	}
 	var tables, figures bytes.Buffer
 	for i := range p.report.groups {
 		if err := p.group(&tables, &p.report.groups[i]); err != nil {

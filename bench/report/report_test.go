@@ -31,6 +31,7 @@ var sample = report{
 		},
 		{title: "Values", text: "By themselves.", command: "make values", rows: []row{
 			{what: "CPU after {tenants}", of: "Idle/signal=logs/tenants=100|10000", num: idleCPU("batch"), in: "%"},
+			{what: "CPU below that of the bare process", of: "Idle/signal=logs/tenants=100", num: idleCPU(us), in: "%"},
 		}},
 		{title: "Absent", text: "Not shown.", command: "make nothing", rows: []row{
 			{what: "nothing", of: "Nothing/signal=logs", num: cpu(us)},
@@ -55,6 +56,12 @@ var sample = report{
 			file: "share", title: "Share", command: "make share", of: "Share/impl=*",
 			x: xAxis{key: "impl", label: "batcher"}, y: yAxis{label: "CPU (ns)", term: term{unit: "cpu-ns/item"}, scale: linear, stacked: true},
 			series: []series{{set: "part=*", sparse: true}},
+		},
+		{
+			file: "idle", title: "Idle", command: "make idle", of: "Idle/signal=logs/tenants=*",
+			x: xAxis{key: "tenants", label: "tenants", phrase: "after {tenants}"}, y: yAxis{label: "CPU (%)", term: idleCPU(""), scale: log, floor: 1e-5},
+			series: peers(us, "batch"),
+			takes:  []take{{at: atEnds, num: "impl=boundedbatch", den: "impl=batch", most: true, text: "{x} boundedbatch takes at most %s of `batch`'s CPU"}},
 		},
 		{file: "absent", title: "Absent", of: "Nothing/signal=*", x: xAxis{key: "signal"}, series: peers(us)},
 	},
@@ -198,6 +205,14 @@ func TestRatiosAreOfOneRound(t *testing.T) {
 	assert.Contains(t, string(files[pageFile]), "| w | impl=batch | 0.8 (0.1 to 0.9) | 40 ns, against 100 ns | none | - |")
 }
 
+func TestResultsOfNoCommitAreSaid(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "r.txt"), []byte("cpu: c\ngo: g\ncommit: 1-dirty\nBenchmarkA-2 1 5 ns/req\n"), 0o600))
+	_, notes, err := build(dir, report{})
+	require.NoError(t, err)
+	assert.Contains(t, notes, "r.txt: commit 1-dirty is not in the repository")
+}
+
 func TestCheckFindsWhatIsStale(t *testing.T) {
 	files, _, err := build(sampleResults, sample)
 	require.NoError(t, err)
@@ -299,7 +314,7 @@ func TestPlotsAreSmallAndThemed(t *testing.T) {
 			assert.Contains(t, text, "fill:#", name)
 		}
 	}
-	assert.Equal(t, 4, plots)
+	assert.Equal(t, 5, plots)
 	_, err = themed([]byte(`<svg><path style="fill:#123456"/></svg>`), "", 1, 1)
 	require.ErrorContains(t, err, "#123456 has no color for a dark page")
 }
