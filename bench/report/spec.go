@@ -27,12 +27,12 @@ func peerTerm(t term) func(peer string) term {
 	return func(peer string) term { t.set = "impl=" + peer; return t }
 }
 
-// walks is the CPU that a limit in bytes adds to a request.
+// byteLimit is the CPU that a limit in bytes adds to a request.
 func byteLimit(limit string) term {
 	return term{set: "limit=" + limit, minus: "limit=none", unit: "cpu-ns/req"}
 }
 
-// Requests of 8 sizes, as what was just decoded and as what has left the cache.
+// byteRequests are of 8 sizes, as what was just decoded and as what has left the cache.
 const byteRequests = "ByteLimits/signal=traces|logs|metrics/items=1|10|100|1000/attributes=5|20/cache=cold|warm"
 
 var (
