@@ -482,9 +482,6 @@ func (b *Batcher[T]) open(p *partition[T]) {
 func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batch[T] {
 	bt := p.open
 	p.open = nil
-	if p.boarding == boarded {
-		p.boarding = notBoarding
-	}
 	p.extent = b.requests(bt)
 	bt.sealed, bt.trigger = now, trigger
 	b.unprepare(p.line.back) // nothing joins it any more

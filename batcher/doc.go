@@ -81,7 +81,7 @@
 //	goroutine   started by  woken by             ends
 //	callers     the user                         with Consume
 //	schedule    Start       its two timers       Shutdown closes stop
-//	export      carryOut    (runs from there)    when no sealed batch is left for its slot
+//	export      carryOut    (runs from there)    when no batch is left for its slot
 //
 // One timer is for the ticks of all partitions, the other for all retries.
 //

@@ -75,8 +75,8 @@ func (b *Batcher[T]) Check() error {
 			heap += p.open.heap
 		}
 		inFlight += p.inFlight
-		if p.boarding == nowBoarding && p.inFlight == 0 || p.boarding == boarded && p.open == nil && b.state < stateOver {
-			return fmt.Errorf("partition %q is at stage %d of boarding with %d slots, %+v open", p.key, p.boarding, p.inFlight, p.open)
+		if p.boarding && p.inFlight == 0 {
+			return fmt.Errorf("partition %q is boarded without a slot", p.key)
 		}
 		retrying += p.retrying
 		for bt := p.line.front; bt != nil; bt = bt.next {

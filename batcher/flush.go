@@ -43,7 +43,7 @@ func (b *Batcher[T]) mayFlush(p *partition[T]) (Trigger, bool) {
 		return TriggerIdle, true
 	case !b.mayExport(p):
 		return 0, false
-	case b.set.Timeout == 0 && p.boarding != nowBoarding:
+	case b.set.Timeout == 0 && !p.boarding:
 		return TriggerIdle, true
 	}
 	return TriggerPressure, p.account.line.n > 0
@@ -79,17 +79,14 @@ func (b *Batcher[T]) dispatch() (w work[T]) {
 			w.woken = chainWaiters(w.woken, b.budget.grantPiece()) // one: it wants a slot, too
 			break
 		}
-		p.inFlight++
-		b.exports++
 		if bt == nil {
-			p.boarding, p.boards, w.board = nowBoarding, w.board, p
+			p.inFlight++
+			b.exports++
+			p.boarding, p.boards, w.board = true, w.board, p
 			b.queue(p)
 			continue
 		}
-		b.heapAway += bt.heap
-		b.stats.Sealed -= int64(bt.items)
-		b.stats.InFlight += int64(bt.items)
-		b.queue(p)
+		b.launch(bt)
 		if last == nil {
 			w.run = bt
 		} else {
@@ -98,6 +95,17 @@ func (b *Batcher[T]) dispatch() (w work[T]) {
 		last = bt
 	}
 	return w
+}
+
+// launch gives a slot to a batch that was taken out of its line. Requires b.mu held, and a
+// free slot.
+func (b *Batcher[T]) launch(bt *batch[T]) {
+	bt.partition.inFlight++
+	b.exports++
+	b.heapAway += bt.heap
+	b.stats.Sealed -= int64(bt.items)
+	b.stats.InFlight += int64(bt.items)
+	b.queue(bt.partition)
 }
 
 // nextBatch returns the partition that is to have the next slot, and takes its batch out of
@@ -110,7 +118,7 @@ func (b *Batcher[T]) nextBatch() (*batch[T], *partition[T]) {
 			return p.line.pop(), p
 		}
 		if trigger, flush := b.mayFlush(p); flush {
-			if trigger == TriggerIdle && p.boarding != boarded {
+			if trigger == TriggerIdle {
 				return nil, p
 			}
 			b.seal(p, trigger, time.Now())
@@ -181,15 +189,15 @@ func (b *Batcher[T]) exportFrom(p *partition[T]) { b.export(b.board(p)) }
 // are runnable on this processor. Others may be on their way elsewhere, so it yields again
 // while fewer requests are in than were in the batch before, and they keep coming. Who is
 // alone finds as many as before after the first yield.
-func (b *Batcher[T]) board(p *partition[T]) *batch[T] {
+func (b *Batcher[T]) board(p *partition[T]) (bt *batch[T]) {
 	for requests, left := 0, boardYields; ; left-- {
 		runtime.Gosched()
 		b.mu.Lock()
-		if b.state != stateRunning || p.open == nil || left == 0 {
-			break
+		n := 0
+		if b.mayBoard(p) {
+			n = b.requests(p.open)
 		}
-		n := b.requests(p.open)
-		if n >= p.extent {
+		if n == 0 || n >= p.extent || left == 0 {
 			break
 		}
 		if n > requests {
@@ -201,18 +209,31 @@ func (b *Batcher[T]) board(p *partition[T]) *batch[T] {
 		b.mu.Unlock()
 		return nil
 	}
-	p.boarding = notBoarding
-	if p.open != nil {
-		p.boarding = boarded
-	}
-	p.inFlight-- // dispatch takes it anew, for whoever comes first now
+	p.boarding = false
+	p.inFlight--
 	b.exports--
-	b.queue(p)
-	b.rest(p)
-	b.noteDrained()
+	if trigger, flush := b.mayFlush(p); flush {
+		b.seal(p, trigger, time.Now())
+	}
+	if b.mayLeave(p) {
+		bt = p.line.pop()
+		b.launch(bt)
+	} else { // withdrawn, or sealed and on its way with another slot
+		b.queue(p)
+		b.rest(p)
+		b.noteDrained()
+	}
 	todo := b.dispatch()
 	b.mu.Unlock()
-	return b.goOn(todo)
+	b.carryOut(todo)
+	return bt
+}
+
+// mayBoard tells whether the open batch of p may wait for more: nothing has been sealed
+// meanwhile that needs the slot, and nobody waits for room, who could not join. Requires b.mu
+// held.
+func (b *Batcher[T]) mayBoard(p *partition[T]) bool {
+	return b.state == stateRunning && p.open != nil && p.line.front == nil && b.budget.waiting == 0
 }
 
 // boardYields is how often board yields to nobody before it leaves.

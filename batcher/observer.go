@@ -107,7 +107,7 @@ type Stats struct {
 	CapacityBytes int64
 
 	Batches         [triggerCount]int64 // sealed batches by Trigger
-	ExportsInFlight int64               // export calls under way
+	ExportsInFlight int64               // export calls under way, or about to begin
 	LivePartitions  int64               // partitions with something pending or ticks armed
 	WaitingCallers  int64
 	Retries         int64 // batches sent again after a retryable failure

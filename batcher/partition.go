@@ -19,7 +19,7 @@ type partition[T any] struct {
 	line     line[T]       // what is sealed
 	inFlight int           // exports under way
 	retrying int           // batches that wait to be sent again
-	boarding boarding      // of what is open, see board
+	boarding bool          // an export goroutine has a slot for what is open, see board; counted in inFlight
 	boards   *partition[T] // the next one to board, see carryOut
 	extent   int           // resources, or shares, in the last batch sealed: room to make in the next one
 
@@ -32,15 +32,6 @@ type partition[T any] struct {
 	// request; ready and fullest are about what may leave, see there.
 	live, ready, fullest link[partition[T]]
 }
-
-// boarding is how far an open batch is that takes a slot as soon as one is free.
-type boarding uint8
-
-const (
-	notBoarding boarding = iota
-	nowBoarding          // an export goroutine has a slot for it; counted in inFlight
-	boarded              // it is to be sealed when it has a slot
-)
 
 func newPartition[T any](ctx context.Context, key string) *partition[T] {
 	p := &partition[T]{key: key, ctx: ctx}

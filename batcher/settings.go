@@ -62,7 +62,8 @@ type Settings struct {
 	// outcome, with that outcome.
 	WaitForResult bool
 	// FlushWhenIdle seals what is pending in a partition as soon as an export slot is
-	// free and the partition has nothing on its way (group commit).
+	// free, the partition has nothing on its way (group commit), and callers who are about to
+	// run have joined: no timer is waited for.
 	FlushWhenIdle bool
 	// Retry says how batches are sent again that failed with a retryable error.
 	Retry Retry
