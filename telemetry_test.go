@@ -232,9 +232,10 @@ func TestBatchesAreCountedByTrigger(t *testing.T) {
 			cfg.MaxConcurrentExports, cfg.MaxConcurrentExportsPerPartition = 1, 1
 			g := newGate()
 			r := started(t, cfg, g.held)
-			for _, items := range []int{3, 4, 4} {
-				r.send(items)
-			}
+			r.send(3)
+			synctest.Wait() // it is in flight: the others would still be let in
+			r.send(4)
+			r.send(4)
 			g.open()
 			return r
 		}},
