@@ -29,16 +29,10 @@ const (
 var byteLimits = []byteLimit{
 	{peer: walk},
 	{peer: noByteLimit},
-	{"bytes", map[string]any{"send_batch_max_bytes": "1GiB"}, 1},
-	{"memory", map[string]any{"memory_limit": "1TiB"}, 1.5},
-	{"both", map[string]any{"send_batch_max_bytes": "1GiB", "memory_limit": "1TiB"}, 2.5},
+	{"bytes", map[string]any{"send_batch_max_bytes": "1GiB"}, maxBytesWalks},
+	{"memory", map[string]any{"memory_limit": "1TiB"}, memoryLimitWalks},
+	{"both", map[string]any{"send_batch_max_bytes": "1GiB", "memory_limit": "1TiB"}, bothLimitsWalks},
 }
-
-// byteTolerance is by how much a median may be above that, as a factor. A walk among the work
-// of a batcher is not quite the same as one among others: while it waits for memory, the
-// processor fetches ahead what comes after it, and what comes after is not another walk. And
-// medians of the same code differ by a tenth from run to run.
-const byteTolerance = 1.2
 
 var (
 	byteItems      = []int{1, 10, 100, 1000}
@@ -82,7 +76,7 @@ func (s *signal[T]) benchmarkByteLimit(b *testing.B, items, attributes int, cach
 	withoutGC(b)
 	pl := newBytePool(s, items, attributes)
 	r := newRig(b, s, boundedbatch, l.settings, &sink[T]{entries: s.resources})
-	pl.run(b, r, 1) // into the steady state
+	pl.run(b, r, producing{producers: 1}) // into the steady state
 	runs, sum := 0, cost{}
 	for b.Loop() {
 		if runs%16 == 0 {
@@ -93,7 +87,7 @@ func (s *signal[T]) benchmarkByteLimit(b *testing.B, items, attributes int, cach
 	}
 	r.stop(b)
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(cpuPerRequest(sum, runs*len(pl.requests)), "cpu-ns/req")
+	b.ReportMetric(cpuPerRequest(sum), "cpu-ns/req")
 }
 
 // TestByteLimitsCostAWalk holds what a request costs more with limits in bytes than without
@@ -104,11 +98,15 @@ func TestByteLimitsCostAWalk(t *testing.T) {
 	skipIfShort(t)
 	table := newTable("limits in bytes", "items", "attributes", "cache", "with", "CPU/req", "without", "walk", "more, in walks", "from", "to", "limit")
 	defer table.print()
-	for _, s := range all {
-		for _, items := range byteItems {
-			for _, attributes := range byteAttributes {
+	sizes, attributesOf := byteItems, byteAttributes
+	if !*fullFlag {
+		sizes, attributesOf = []int{1, 1000}, byteAttributes[:1]
+	}
+	for _, s := range measured() {
+		for _, items := range sizes {
+			for _, attributes := range attributesOf {
 				caches := s.compareByteLimits(t, items, attributes)
-				if slices.ContainsFunc(caches, func(of comparison) bool { return slices.ContainsFunc(byteLimits[2:], of.misses) }) {
+				if slices.ContainsFunc(caches, func(of comparison) bool { return slices.ContainsFunc(byteLimits[2:], of.missesWalk) }) {
 					caches = s.compareByteLimits(t, items, attributes)
 				}
 				for i, of := range caches {
@@ -117,8 +115,8 @@ func TestByteLimitsCostAWalk(t *testing.T) {
 					for _, l := range byteLimits[2:] {
 						more := of.more(l)
 						table.row(s, items, attributes, cache, l.peer, ns(l.peer), ns(noByteLimit), ns(walk),
-							median(more), slices.Min(more), slices.Max(more), verdict(median(more), l.most*byteTolerance))
-						if of.misses(l) {
+							median(more), slices.Min(more), slices.Max(more), bar{aim: l.most * byteTolerance}.verdict(median(more)))
+						if of.missesWalk(l) {
 							t.Errorf("%s, %d items of %d attributes, %s cache: with limit=%s a request costs %.2f walks more, not %.1f",
 								s, items, attributes, cache, l.peer, median(more), l.most)
 						}
@@ -139,7 +137,7 @@ func (c *comparison) more(l byteLimit) []float64 {
 	return values
 }
 
-func (c *comparison) misses(l byteLimit) bool {
+func (c *comparison) missesWalk(l byteLimit) bool {
 	return median(c.more(l)) > l.most*byteTolerance**marginFlag
 }
 
@@ -151,11 +149,11 @@ func (s *signal[T]) compareByteLimits(t *testing.T, items, attributes int) []com
 	rigs := make([]*rig[T], len(byteLimits))
 	for i, l := range byteLimits {
 		rigs[i] = newRig(t, s, boundedbatch, l.settings, &sink[T]{entries: s.resources})
-		pl.run(t, rigs[i], 1) // into the steady state
+		pl.run(t, rigs[i], producing{producers: 1}) // into the steady state
 	}
 	all := make([]comparison, len(byteCaches))
 	for i, cache := range byteCaches {
-		all[i] = comparison{requests: runsPerRound * len(pl.requests), of: make(map[peer][]cost)}
+		all[i] = comparison{make(map[peer][]cost)}
 		for range rounds {
 			runtime.GC()
 			sums := make([]cost, len(rigs))
@@ -167,7 +165,7 @@ func (s *signal[T]) compareByteLimits(t *testing.T, items, attributes int) []com
 			for j, l := range byteLimits {
 				all[i].of[l.peer] = append(all[i].of[l.peer], sums[j])
 				record("%s-%d\t%d\t%.4g cpu-ns/req\n", byteCaseName(s, items, attributes, cache, l), runtime.GOMAXPROCS(0),
-					all[i].requests, cpuPerRequest(sums[j], all[i].requests))
+					sums[j].requests, cpuPerRequest(sums[j]))
 			}
 		}
 	}
@@ -188,6 +186,7 @@ func newBytePool[T any](s *signal[T], items, attributes int) *pool[T] {
 // inGroups does something with each request of the pool, and returns the CPU that this took.
 func (p *pool[T]) inGroups(tb testing.TB, cache byteCache, do func(T) error) (c cost) {
 	tb.Helper()
+	c.requests = len(p.requests)
 	for group := range slices.Chunk(p.requests, max(1, cache.group/p.items)) {
 		for _, request := range group {
 			if err := p.measure(request); err != nil {

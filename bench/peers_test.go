@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/batchprocessor"
 	"go.opentelemetry.io/collector/processor/processortest"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/boundedbatch/boundedbatchprocessor"
@@ -30,6 +32,10 @@ const (
 	floor peer = "floor"
 	// bytes is boundedbatch while it measures the size of every batch in bytes.
 	bytes peer = "boundedbatch+bytes"
+	// silent is boundedbatch without metrics.
+	silent peer = "boundedbatch+silent"
+	// none is no batcher: who takes a request and does nothing with it.
+	none peer = "none"
 	// helper is the queue and batch of exporterhelper.
 	helper peer = "exporterhelper"
 	// queuebatch is the same with the defaults of the queuebatch processor, which is a wrapper around it
@@ -54,7 +60,9 @@ func create[T any](p peer, s *signal[T], settings map[string]any, next *sink[T],
 		return fl, fl.consume, nil
 	case helper, queuebatch:
 		return createHelper(p, s, settings, next, reader)
-	case boundedbatch, bytes:
+	case none:
+		return nothing{}, func(context.Context, T) error { return nil }, nil
+	case boundedbatch, bytes, silent:
 		f = boundedbatchprocessor.NewFactory()
 	case batch:
 		f = batchprocessor.NewFactory()
@@ -93,7 +101,10 @@ func createHelper[T any](p peer, s *signal[T], settings map[string]any, next *si
 // has it measured pays more for it than for batching. The Collector itself drops that of
 // batch at every metrics level below detailed, and knows of no other: hence the peer
 // bytes, for whom nothing is dropped.
-func meterProvider(p peer, reader sdkmetric.Reader) *sdkmetric.MeterProvider {
+func meterProvider(p peer, reader sdkmetric.Reader) metric.MeterProvider {
+	if p == silent {
+		return noop.NewMeterProvider()
+	}
 	options := []sdkmetric.Option{sdkmetric.WithReader(reader)}
 	if p != bytes {
 		options = append(options, sdkmetric.WithView(sdkmetric.NewView(
@@ -103,6 +114,11 @@ func meterProvider(p peer, reader sdkmetric.Reader) *sdkmetric.MeterProvider {
 	}
 	return sdkmetric.NewMeterProvider(options...)
 }
+
+type nothing struct{}
+
+func (nothing) Start(context.Context, component.Host) error { return nil }
+func (nothing) Shutdown(context.Context) error              { return nil }
 
 // floorSize is the default send_batch_size of the other peers.
 const floorSize = 8192

@@ -14,6 +14,7 @@ import (
 var (
 	resultsFlag = flag.String("results", "", "write what the tests measure to this file, in the format of go test -bench")
 	marginFlag  = flag.Float64("margin", 1, "how far a ratio to a peer or a walk may miss its limit before the tests fail, as a factor")
+	fullFlag    = flag.Bool("full", false, "measure everything, not only what tells soonest that a limit is missed")
 	commitFlag  = flag.String("commit", "unknown", "the commit to name in that file")
 )
 
@@ -74,22 +75,24 @@ func cpuModel() string {
 	return "unknown"
 }
 
-// recordConsume writes one round of a comparison as a line of a benchmark.
-func recordConsume(signal string, items, producers int, p peer, requests int, c cost) {
-	recordRequests(fmt.Sprintf("Consume/signal=%s/items=%d/producers=%d/impl=%s", signal, items, producers, p), requests, c)
-}
-
-// recordRequests writes what those requests cost as a line of a benchmark of that name.
-func recordRequests(name string, requests int, c cost) {
-	per := 1 / float64(requests)
-	record("%s-%d\t%d\t%.4g ns/req\t%.4g cpu-ns/req\t%.4g allocs/req\t%.4g B/req\t%.4g req/batch\n", name, runtime.GOMAXPROCS(0), requests,
-		float64(c.elapsed)*per, float64(c.cpu)*per, float64(c.allocs)*per, float64(c.bytes)*per, float64(requests)/float64(c.batches))
+// recordRequests writes what requests cost in one round as a line of a benchmark of that name.
+func recordRequests(name string, c cost) {
+	per := 1 / float64(c.requests)
+	record("%s-%d\t%d\t%.4g ns/req\t%.4g cpu-ns/req\t%.4g allocs/req\t%.4g B/req\t%.4g req/batch\t%.4g allocs/batch", name, runtime.GOMAXPROCS(0),
+		c.requests, float64(c.elapsed)*per, cpuPerRequest(c), allocsPerRequest(c), bytesPerRequest(c), requestsPerBatch(c),
+		float64(c.allocs)/float64(max(1, c.batches)))
+	if results != nil {
+		if c.bare > 0 {
+			fmt.Fprintf(results, "\t%.4g bare-cpu-ns/req", float64(c.bare)*per)
+		}
+		fmt.Fprintln(results)
+	}
 }
 
 // recordSplit does the same for one request that was cut.
-func recordSplit(name string, items int, c cost) {
+func recordSplit(bench, name string, items int, c cost) {
 	per := 1 / float64(items)
-	record("Split/%s-%d\t1\t%.4g ns/item\t%.4g cpu-ns/item\n", name, runtime.GOMAXPROCS(0), float64(c.elapsed)*per, float64(c.cpu)*per)
+	record("%s/%s-%d\t1\t%.4g ns/item\t%.4g cpu-ns/item\n", bench, name, runtime.GOMAXPROCS(0), float64(c.elapsed)*per, float64(c.cpu)*per)
 }
 
 // recordAllocs does the same for a count of allocations.

@@ -23,6 +23,9 @@ type cost struct {
 	allocs  uint64
 	bytes   uint64
 	batches int // that the sink received
+
+	requests int
+	bare     time.Duration // CPU of the same without a batcher; 0: not measured
 }
 
 func (c *cost) add(d cost) {
@@ -31,6 +34,7 @@ func (c *cost) add(d cost) {
 	c.allocs += d.allocs
 	c.bytes += d.bytes
 	c.batches += d.batches
+	c.requests += d.requests
 }
 
 // cpuTime is what the process has used so far.
@@ -60,6 +64,7 @@ func withoutGC(tb testing.TB) {
 type sink[T any] struct {
 	entries func(T) int
 	delay   time.Duration // of every batch; 0: instant
+	hangs   chan struct{} // until it is closed; nil: never
 	// shares leaves what arrives to whoever sent it too: the sink does not declare that
 	// it changes data, and nobody may.
 	shares bool
@@ -74,6 +79,9 @@ type sink[T any] struct {
 
 func (s *sink[T]) consume(_ context.Context, data T) error {
 	n := s.entries(data)
+	if s.hangs != nil {
+		<-s.hangs
+	}
 	if s.delay > 0 {
 		time.Sleep(s.delay)
 	}
@@ -148,23 +156,31 @@ func (r *rig[T]) shutdown(tb testing.TB) {
 const patience = time.Minute
 
 // run sends the requests, divided among the producers, and waits until the sink has all
-// entries and every producer the answer to its last request. Producers do nothing else.
+// entries and every producer the answer to its last request.
 // What is not part of the work (starting the producers, reading the clocks) is outside
 // the measurement.
-func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cost) {
+func (r *rig[T]) run(tb testing.TB, requests []T, how producing, entries int) (c cost) {
 	tb.Helper()
 	r.sink.mu.Lock()
 	r.sink.expected = entries
 	r.sink.mu.Unlock()
 
-	ctx := context.Background()
+	producers, before := how.producers, how.beforeRequest()
 	ends := make(chan error, producers) // one of each: the first error it got, or nil
 	begin := make(chan struct{})
 	for i := range producers {
-		own := requests[len(requests)*i/producers : len(requests)*(i+1)/producers]
+		first := len(requests) * i / producers
+		own := requests[first : len(requests)*(i+1)/producers]
 		go func() {
 			<-begin
-			for _, request := range own {
+			began, ctx := time.Now(), context.Background()
+			for i, request := range own {
+				if before != nil {
+					before(began, i)
+				}
+				if len(how.contexts) > 0 {
+					ctx = how.contexts[(first+i)%len(how.contexts)]
+				}
 				if err := r.consume(ctx, request); err != nil {
 					ends <- err
 					return
@@ -175,12 +191,12 @@ func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cos
 	}
 	lost := time.NewTimer(patience)
 	defer lost.Stop()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
+	var memory, after runtime.MemStats
+	runtime.ReadMemStats(&memory)
 	cpu, began := cpuTime(), time.Now()
 
 	close(begin)
-	for working, complete := producers, false; working > 0 || !complete; {
+	for working, complete := producers, entries == 0; working > 0 || !complete; {
 		select {
 		case <-r.sink.complete:
 			complete = true
@@ -198,12 +214,13 @@ func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cos
 		}
 	}
 
+	c.requests = len(requests)
 	c.elapsed, c.cpu = time.Since(began), cpuTime()-cpu
 	runtime.ReadMemStats(&after)
 	r.sink.mu.Lock()
 	c.batches = len(r.sink.batches)
 	r.sink.mu.Unlock()
-	c.allocs, c.bytes = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
+	c.allocs, c.bytes = after.Mallocs-memory.Mallocs, after.TotalAlloc-memory.TotalAlloc
 	return c
 }
 
@@ -213,21 +230,27 @@ func (r *rig[T]) run(tb testing.TB, requests []T, producers, entries int) (c cos
 type pool[T any] struct {
 	*signal[T]
 	requests   []T
-	items      int // in each request
-	attributes int // of each item
+	items      int  // in each request
+	resources  int  // that they are divided among; 0 is 1
+	attributes int  // of each item
+	cut        bool // what a sink receives may be a piece of a request
 }
 
 // A pool is large enough for a run of tens of milliseconds, which many producers must
 // share to meet each other, and small enough for a few hundred megabytes.
 const (
-	poolRequests = 100_000
+	poolRequests = 50_000
 	poolItems    = 1_000_000
 )
 
 // newPool makes as many requests as whole batches of the default size hold.
 func newPool[T any](s *signal[T], items int) *pool[T] {
-	perBatch := (floorSize + items - 1) / items
-	return newPoolOf(s, items, perBatch*min(poolRequests/perBatch, poolItems/(perBatch*items)))
+	return newPoolOf(s, items, wholeBatches(items))
+}
+
+func wholeBatches(items int) int {
+	perBatch := requestsOf(1, items)
+	return perBatch * min(poolRequests/perBatch, poolItems/(perBatch*items))
 }
 
 func newPoolOf[T any](s *signal[T], items, requests int) *pool[T] {
@@ -238,23 +261,40 @@ func newPoolOf[T any](s *signal[T], items, requests int) *pool[T] {
 
 // build makes the requests anew, and leaves no garbage.
 func (p *pool[T]) build() {
+	p.resources = max(1, p.resources)
 	for i := range p.requests {
-		p.requests[i] = p.signal.build(p.items)
-		p.signal.attributes(p.requests[i], func(m pcommon.Map) {
-			for n := range p.attributes {
-				attribute(m, n)
-			}
-		})
+		p.requests[i] = newAttributed(p.signal, p.items/p.resources, p.attributes)
+		for range p.resources - 1 {
+			p.move(newAttributed(p.signal, p.items/p.resources, p.attributes), p.requests[i])
+		}
 	}
 	runtime.GC()
+}
+
+// newAttributed makes a request whose items have that many attributes each.
+func newAttributed[T any](s *signal[T], items, attributes int) T {
+	request := s.build(items)
+	s.attributes(request, func(m pcommon.Map) {
+		for n := range attributes {
+			attribute(m, n)
+		}
+	})
+	return request
 }
 
 // run sends all requests of the pool through r, checks that all items have arrived, and
 // makes requests of them again. What a sink shares is not ours to change: instead of it
 // there will be new requests.
-func (p *pool[T]) run(tb testing.TB, r *rig[T], producers int) cost {
+func (p *pool[T]) run(tb testing.TB, r *rig[T], how producing) cost {
 	tb.Helper()
-	c := r.run(tb, p.requests, producers, len(p.requests))
+	if r.name == none {
+		return r.run(tb, p.requests, how, 0)
+	}
+	entries := len(p.requests) * p.resources
+	if p.cut {
+		entries = len(p.requests) * p.items
+	}
+	c := r.run(tb, p.requests, how, entries)
 	p.reclaim(tb, r)
 	return c
 }
@@ -262,21 +302,26 @@ func (p *pool[T]) run(tb testing.TB, r *rig[T], producers int) cost {
 // reclaim checks that all items have arrived and makes requests of them again.
 func (p *pool[T]) reclaim(tb testing.TB, r *rig[T]) {
 	tb.Helper()
+	anew := r.sink.shares || p.cut
 	arrived, n := 0, 0
 	for _, b := range r.sink.take() {
 		arrived += p.signal.items(b)
-		if r.sink.shares {
+		if anew {
 			continue
 		}
-		p.unbatch(b, func(request T) {
-			p.requests[n] = request
+		p.unbatch(b, func(resource T) {
+			if i := n / p.resources; n%p.resources == 0 {
+				p.requests[i] = resource
+			} else {
+				p.move(resource, p.requests[i])
+			}
 			n++
 		})
 	}
 	if want := len(p.requests) * p.items; arrived != want {
 		tb.Fatalf("%s delivered %d of %d items", r.name, arrived, want)
 	}
-	if r.sink.shares {
+	if anew {
 		p.build()
 	}
 }

@@ -28,6 +28,9 @@ type signal[T any] struct {
 	items func(T) int
 	// bytes is the size of a request in OTLP's binary encoding.
 	bytes func(T) int
+	// encode and decode a request, which has strings of its own then, as from a receiver.
+	encode func(T) []byte
+	decode func([]byte) T
 	// attributes hands out those of every item.
 	attributes func(request T, each func(pcommon.Map))
 	// resources counts the entries of the outermost level. It takes no time, so that
@@ -49,6 +52,14 @@ type signal[T any] struct {
 	// createHelper makes an exporter of the exporterhelper package that hands on what
 	// it would export.
 	createHelper func(exporter.Settings, *sink[T], ...exporterhelper.Option) (component.Component, sinkFunc[T], error)
+}
+
+// must is for what we have encoded ourselves.
+func must[V any](value V, err error) V {
+	if err != nil {
+		panic(err)
+	}
+	return value
 }
 
 // sinkFunc is a Consume method.
@@ -108,8 +119,10 @@ var traces = signal[ptrace.Traces]{
 		}
 		return td
 	},
-	items: ptrace.Traces.SpanCount,
-	bytes: new(ptrace.ProtoMarshaler).TracesSize,
+	items:  ptrace.Traces.SpanCount,
+	bytes:  new(ptrace.ProtoMarshaler).TracesSize,
+	encode: func(data ptrace.Traces) []byte { return must(new(ptrace.ProtoMarshaler).MarshalTraces(data)) },
+	decode: func(data []byte) ptrace.Traces { return must(new(ptrace.ProtoUnmarshaler).UnmarshalTraces(data)) },
 	attributes: func(td ptrace.Traces, each func(pcommon.Map)) {
 		for _, s := range spansOf(td).All() {
 			each(s.Attributes())
@@ -173,8 +186,10 @@ var logs = signal[plog.Logs]{
 		}
 		return ld
 	},
-	items: plog.Logs.LogRecordCount,
-	bytes: new(plog.ProtoMarshaler).LogsSize,
+	items:  plog.Logs.LogRecordCount,
+	bytes:  new(plog.ProtoMarshaler).LogsSize,
+	encode: func(data plog.Logs) []byte { return must(new(plog.ProtoMarshaler).MarshalLogs(data)) },
+	decode: func(data []byte) plog.Logs { return must(new(plog.ProtoUnmarshaler).UnmarshalLogs(data)) },
 	attributes: func(ld plog.Logs, each func(pcommon.Map)) {
 		for _, lr := range recordsOf(ld).All() {
 			each(lr.Attributes())
@@ -248,8 +263,10 @@ var metrics = signal[pmetric.Metrics]{
 		}
 		return md
 	},
-	items: pmetric.Metrics.DataPointCount,
-	bytes: new(pmetric.ProtoMarshaler).MetricsSize,
+	items:  pmetric.Metrics.DataPointCount,
+	bytes:  new(pmetric.ProtoMarshaler).MetricsSize,
+	encode: func(data pmetric.Metrics) []byte { return must(new(pmetric.ProtoMarshaler).MarshalMetrics(data)) },
+	decode: func(data []byte) pmetric.Metrics { return must(new(pmetric.ProtoUnmarshaler).UnmarshalMetrics(data)) },
 	attributes: func(md pmetric.Metrics, each func(pcommon.Map)) {
 		for _, m := range metricsOf(md).All() {
 			for _, p := range m.Sum().DataPoints().All() {
@@ -307,9 +324,9 @@ func metricsOf(md pmetric.Metrics) pmetric.MetricSlice {
 // anySignal is a signal whatever its type of pdata.
 type anySignal interface {
 	String() string
-	benchmarkConsume(b *testing.B, p peer, items, producers int)
+	benchmarkLoad(b *testing.B, l *load, p peer)
 	benchmarkSplit(b *testing.B, sc *splitCase, p peer, items int)
-	compareConsume(t *testing.T, items int, producers []int) []comparison
+	compare(t *testing.T, l *load) comparison
 	compareSplit(t *testing.T, sc *splitCase) []split
 	benchmarkWaiting(b *testing.B, p peer, w *waitingCase)
 	measureWaiting(t *testing.T, w *waitingCase) comparison
@@ -317,6 +334,8 @@ type anySignal interface {
 	compareByteLimits(t *testing.T, items, attributes int) []comparison
 	allocsPerBatch(t *testing.T, items, producers int) float64
 	memoryOfRequest(t *testing.T) memory
+	memoryHeld(t *testing.T, p peer) held
+	fill(t *testing.T, p peer, fc *fillCase) float64
 	memoryPending(t *testing.T, p peer) memory
 }
 

@@ -12,10 +12,11 @@ import (
 
 // splitCase is a way to cut one large request into batches.
 type splitCase struct {
-	name string // of the most that is in a batch
-	most int
+	bench string // "" is Split
+	name  string // of the most that is in a batch
+	most  int
 	// sizes are the requests to cut by signal, each twice the one before. The other peer is
-	// measured at the first and, once because it takes so long, at the last.
+	// measured at the first and, once because it takes so long, at the last; "": there is none.
 	sizes    map[string][]int
 	other    peer
 	settings map[peer]map[string]any
@@ -62,9 +63,6 @@ const splitItems = 320_000
 
 // moreSplits is how often a size is measured again while a limit is missed.
 const moreSplits = 3
-
-// splitLimit is the most that CPU and time may grow when the items double.
-const splitLimit = 2.5
 
 // BenchmarkSplit is the cost of cutting one request into batches of 100 items or 8,000 bytes.
 func BenchmarkSplit(b *testing.B) {
@@ -117,7 +115,7 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 	t.Helper()
 	table := newTable("split at "+sc.name, "items", "CPU", "per item", "growth", "time", "growth", "limit", fmt.Sprintf("%s's time", sc.other), "ratio to it")
 	defer table.print()
-	for _, s := range all {
+	for _, s := range measured() {
 		splits := s.compareSplit(t, sc)
 		for n := 0; n < moreSplits && missed(splits); n++ {
 			for i, again := range s.compareSplit(t, sc) {
@@ -129,20 +127,56 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 			if i > 0 {
 				half := &splits[i-1]
 				growth := at.cpuGrowth(half)
-				cpu, elapsed, limit = number(growth), number(at.best().Seconds()/half.best().Seconds()), verdict(growth, splitLimit)
+				cpu, elapsed, limit = number(growth), number(at.best().Seconds()/half.best().Seconds()), atMost(growth, splitLimit)
 				if growth > splitLimit {
 					t.Errorf("%s, split at %s: %d items take %.2f times the CPU of %d, more than %.1f", s, sc.name, at.items, growth, half.items, splitLimit)
 				}
 			}
 			if at.other > 0 {
-				other, ratio = round(at.other), number(at.best().Seconds()/at.other.Seconds())
+				share := at.elapsed().Seconds() / at.other.Seconds()
+				other, ratio = round(at.other), number(share)
+				if at.items == splitShareItems && sc.other == batch {
+					ratio += ", aim " + splitShare.verdict(share)
+					if splitShare.missed(share, *marginFlag) {
+						t.Errorf("%s, split at %s: %d items take %.3g of the time of %s, more than %.4g", s, sc.name, at.items, share, sc.other, splitShare.enforced())
+					}
+				}
 			}
 			table.row(s, at.items, round(at.cpu()), fmt.Sprintf("%d ns", int(at.cpu())/at.items), cpu, round(at.best()), elapsed, limit, other, ratio)
 		}
 		growth := timeGrowth(splits)
-		table.row(s, "all", "", "", "", "", number(growth), verdict(growth, splitLimit))
+		table.row(s, "all", "", "", "", "", number(growth), atMost(growth, splitLimit))
 		if growth > splitLimit {
 			t.Errorf("%s, split at %s: the time grows %.2f times when the items double, more than %.1f", s, sc.name, growth, splitLimit)
+		}
+	}
+}
+
+// splitRangeCase is of requests a hundred times as large as one another.
+var splitRangeCase = &splitCase{
+	bench: "SplitRange", name: "100", most: 100, settings: splitCases[0].settings,
+	sizes: map[string][]int{"logs": {10_000, 1_000_000}, "traces": {10_000, 1_000_000}},
+}
+
+// TestSplitOfAMillion holds the time of an item of 1,000,000 against that of one of 10,000, round by round.
+func TestSplitOfAMillion(t *testing.T) {
+	skipIfShort(t)
+	table := newTable("split at 100", "items", "per item", "items", "per item", "ratio", "from", "to", "aim (held)")
+	defer table.print()
+	for _, s := range []anySignal{&traces, &logs} {
+		splits := s.compareSplit(t, splitRangeCase)
+		perItem := make([][]float64, len(splits))
+		for i, at := range splits {
+			for _, c := range at.rounds {
+				perItem[i] = append(perItem[i], float64(c.elapsed)/float64(at.items))
+			}
+		}
+		ratios := quotients(perItem[1], perItem[0])
+		ratio := median(ratios)
+		table.row(s, splits[0].items, number(median(perItem[0]))+" ns", splits[1].items, number(median(perItem[1]))+" ns",
+			ratio, slices.Min(ratios), slices.Max(ratios), splitRange.verdict(ratio))
+		if splitRange.missed(ratio, *marginFlag) {
+			t.Errorf("%s: an item of %d takes %.3g times as long as one of %d, more than %.4g", s, splits[1].items, ratio, splits[0].items, splitRange.enforced())
 		}
 	}
 }
@@ -181,6 +215,15 @@ func (s *split) cpu() time.Duration {
 	return median(values)
 }
 
+// elapsed is the median of the rounds.
+func (s *split) elapsed() time.Duration {
+	values := make([]time.Duration, len(s.rounds))
+	for i, c := range s.rounds {
+		values[i] = c.elapsed
+	}
+	return median(values)
+}
+
 // best is the shortest time.
 func (s *split) best() time.Duration {
 	return slices.MinFunc(s.rounds, func(a, b cost) int { return cmp.Compare(a.elapsed, b.elapsed) }).elapsed
@@ -210,7 +253,7 @@ func (s *signal[T]) compareSplit(t *testing.T, sc *splitCase) []split {
 			runtime.GC()
 			sp.run(t) // what is kept for the next request is gone after a collection, and made anew
 			// As many items for each size, so that a late clock tick weighs the same.
-			n := splitItems / sp.items
+			n := max(1, splitItems/sp.items)
 			one := cost{elapsed: patience}
 			for range n {
 				c := sp.run(t)
@@ -219,14 +262,14 @@ func (s *signal[T]) compareSplit(t *testing.T, sc *splitCase) []split {
 			}
 			one.cpu /= time.Duration(n)
 			all[i].rounds = append(all[i].rounds, one)
-			recordSplit(sc.caseName(s, sp.items, boundedbatch), sp.items, one)
+			recordSplit(cmp.Or(sc.bench, "Split"), sc.caseName(s, sp.items, boundedbatch), sp.items, one)
 		}
 	}
 	for _, sp := range splitters {
 		sp.stop(t)
 	}
 	for i, items := range sizes {
-		if i > 0 && items < sizes[len(sizes)-1] {
+		if sc.other == "" || i > 0 && items < sizes[len(sizes)-1] {
 			continue
 		}
 		runtime.GC()
@@ -234,7 +277,7 @@ func (s *signal[T]) compareSplit(t *testing.T, sc *splitCase) []split {
 		c := sp.run(t)
 		sp.stop(t)
 		all[i].other = c.elapsed
-		recordSplit(sc.caseName(s, items, sc.other), items, c)
+		recordSplit(cmp.Or(sc.bench, "Split"), sc.caseName(s, items, sc.other), items, c)
 	}
 	return all
 }
@@ -256,7 +299,7 @@ func newSplit[T any](tb testing.TB, s *signal[T], sc *splitCase, p peer, items i
 // and makes one request of them again.
 func (sp *splitter[T]) run(tb testing.TB) cost {
 	tb.Helper()
-	c := sp.rig.run(tb, []T{sp.request}, 1, sp.items)
+	c := sp.rig.run(tb, []T{sp.request}, producing{producers: 1}, sp.items)
 	pieces := sp.sink.take()
 	sp.request = pieces[0]
 	arrived := 0

@@ -78,12 +78,12 @@ func (s *signal[T]) benchmarkWaiting(b *testing.B, p peer, w *waitingCase) {
 	withoutGC(b)
 	pl := newPoolOf(s, waitingItems, waitingRequests)
 	r := newWaitingRig(b, s, p, w)
-	pl.run(b, r, waitingCallers) // into the steady state
+	pl.run(b, r, producing{producers: waitingCallers}) // into the steady state
 	runs, sum := 0, cost{}
 	b.ResetTimer()
 	for b.Loop() {
 		runtime.GC()
-		sum.add(pl.run(b, r, waitingCallers))
+		sum.add(pl.run(b, r, producing{producers: waitingCallers}))
 		runs++
 	}
 	r.stop(b)
@@ -97,10 +97,6 @@ func (s *signal[T]) benchmarkWaiting(b *testing.B, p peer, w *waitingCase) {
 	b.ReportMetric(requests*waitingItems/sum.elapsed.Seconds(), "items/s")
 }
 
-// waitingAllocs is the most that boundedbatch may allocate for a request whose caller
-// waits, its share of the batch included, if a batch is of many requests.
-const waitingAllocs = 2
-
 // TestWaitingModeAllocatesAtMostTwicePerRequest counts every allocation of the process
 // while callers wait for their results in the steady state. What batches of a few
 // requests cost, and batches that have to be copied, is shown and has no limit.
@@ -108,7 +104,7 @@ func TestWaitingModeAllocatesAtMostTwicePerRequest(t *testing.T) {
 	skipIfShort(t)
 	table := newTable("callers wait", "seal", "next", "requests/batch", "allocations/request", "/batch", "limit", "B/req", "CPU/req")
 	defer table.print()
-	for _, s := range all {
+	for _, s := range measured() {
 		for i, w := range waitingCases {
 			if w.delay > 0 {
 				continue
@@ -116,7 +112,7 @@ func TestWaitingModeAllocatesAtMostTwicePerRequest(t *testing.T) {
 			of := s.measureWaiting(t, w)
 			allocs, limited, shown := of.median(boundedbatch, allocsPerRequest), i == 0, "none"
 			if limited {
-				shown = verdict(allocs, waitingAllocs)
+				shown = atMost(allocs, waitingAllocs)
 			}
 			perBatch := of.median(boundedbatch, requestsPerBatch)
 			table.row(s, w.seal, w.next, perBatch, allocs, allocs*perBatch, shown,
@@ -124,12 +120,12 @@ func TestWaitingModeAllocatesAtMostTwicePerRequest(t *testing.T) {
 			if limited && allocs > waitingAllocs {
 				t.Errorf("%s: %.4g allocations a request whose caller waits, more than %d", s, allocs, waitingAllocs)
 			}
+			if limited && allocs*perBatch > allocsPerBatch {
+				t.Errorf("%s: %.4g allocations a batch whose callers wait, more than %d", s, allocs*perBatch, allocsPerBatch)
+			}
 		}
 	}
 }
-
-func allocsPerRequest(c cost, requests int) float64 { return float64(c.allocs) / float64(requests) }
-func requestsPerBatch(c cost, requests int) float64 { return float64(requests) / float64(c.batches) }
 
 // measureWaiting is what boundedbatch takes, three times.
 func (s *signal[T]) measureWaiting(t *testing.T, w *waitingCase) comparison {
@@ -138,13 +134,13 @@ func (s *signal[T]) measureWaiting(t *testing.T, w *waitingCase) comparison {
 	pl := newPoolOf(s, waitingItems, waitingRequests)
 	r := newWaitingRig(t, s, boundedbatch, w)
 	defer r.stop(t)
-	pl.run(t, r, waitingCallers) // into the steady state
-	of := comparison{requests: len(pl.requests), of: make(map[peer][]cost)}
+	pl.run(t, r, producing{producers: waitingCallers}) // into the steady state
+	of := comparison{make(map[peer][]cost)}
 	for range 3 {
 		runtime.GC()
-		c := pl.run(t, r, waitingCallers)
+		c := pl.run(t, r, producing{producers: waitingCallers})
 		of.of[boundedbatch] = append(of.of[boundedbatch], c)
-		recordRequests("Waiting/"+w.name(s, boundedbatch), of.requests, c)
+		recordRequests("Waiting/"+w.name(s, boundedbatch), c)
 	}
 	return of
 }
