@@ -72,10 +72,10 @@ var pacedLoads = []*load{{
 	settings: map[peer]map[string]any{boundedbatch: nil, batch: nil, helper: tuned(floorSize), none: nil},
 }}
 
-// telemetryLoads tell what the metrics of boundedbatch cost.
+// telemetryLoads tell what the metrics of boundedbatch cost. That is less than rounds differ, so there are more of them.
 var telemetryLoads = []*load{{
 	name: "Telemetry", keys: "items=10/producers=1",
-	items: 10, producing: producing{producers: 1},
+	items: 10, producing: producing{producers: 1}, rounds: 3 * rounds,
 	settings: map[peer]map[string]any{bytes: nil, silent: nil},
 }}
 
@@ -83,10 +83,11 @@ var telemetryLoads = []*load{{
 var unalignedLoads = []*load{unaligned(10, floorSize), unaligned(100, floorSize), unaligned(30, 1000), unaligned(5000, 512)}
 
 func unaligned(items, size int) *load {
-	settings := map[string]any{"send_batch_size": size, "send_batch_max_size": size}
+	// What is left in the end waits for the timeout, and the test with it.
+	settings := map[string]any{"send_batch_size": size, "send_batch_max_size": size, "timeout": "50ms"}
 	return &load{
 		name: "Unaligned", keys: fmt.Sprintf("items=%d/size=%d", items, size), full: items > size,
-		items: items, requests: 480_000 / items, producing: producing{producers: 1}, cut: true,
+		items: items, requests: 240_000 / items, producing: producing{producers: 1}, cut: true,
 		settings: map[peer]map[string]any{boundedbatch: settings, batch: settings},
 	}
 }

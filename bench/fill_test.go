@@ -26,7 +26,7 @@ var fillCases = []fillCase{
 
 const (
 	fillRate   = 100_000 // items a second: a batch of the default size is full long before the default timeout
-	fillWindow = 2 * time.Second
+	fillWindow = time.Second
 )
 
 // TestFill counts the items of batches, the last one apart, which has to wait for the timeout.

@@ -109,8 +109,8 @@ var claims = map[string][]claim{
 
 	"Telemetry/items=10/producers=1": {{of: cpu, peer: bytes, against: silent, bar: bar{aim: 1.02}}},
 
-	"Unaligned/items=10/size=8192":  {{of: cpu, against: batch, bar: bar{aim: 0.30}}},
-	"Unaligned/items=100/size=8192": {{of: cpu, against: batch, bar: bar{aim: 0.30}}},
+	"Unaligned/items=10/size=8192":  {{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.45}}},
+	"Unaligned/items=100/size=8192": {{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.6}}},
 	"Unaligned/items=30/size=1000":  {{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.75}}},
 
 	"Tenants/items=10/tenants=1000/producers=1": {

@@ -339,3 +339,11 @@ func (p *producing) beforeRequest() func(began time.Time, i int) {
 		return nil
 	}
 }
+
+// context is that of the i-th request of all.
+func (p *producing) context(i int) context.Context {
+	if len(p.contexts) == 0 {
+		return context.Background()
+	}
+	return p.contexts[i%len(p.contexts)]
+}

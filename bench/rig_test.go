@@ -173,15 +173,12 @@ func (r *rig[T]) run(tb testing.TB, requests []T, how producing, entries int) (c
 		own := requests[first : len(requests)*(i+1)/producers]
 		go func() {
 			<-begin
-			began, ctx := time.Now(), context.Background()
+			began := time.Now()
 			for i, request := range own {
 				if before != nil {
 					before(began, i)
 				}
-				if len(how.contexts) > 0 {
-					ctx = how.contexts[(first+i)%len(how.contexts)]
-				}
-				if err := r.consume(ctx, request); err != nil {
+				if err := r.consume(how.context(first+i), request); err != nil {
 					ends <- err
 					return
 				}

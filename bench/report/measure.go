@@ -148,7 +148,7 @@ func (e *entry) each(unit string) ([]float64, error) {
 	for i, r := range e.rounds {
 		v, found := r.values[unit]
 		if !found {
-			return nil, fmt.Errorf("%s: no %s", e.at(i), unit)
+			return nil, fmt.Errorf("%s: no %s: it %w", e.at(i), unit, errMissing)
 		}
 		values[i] = v
 	}

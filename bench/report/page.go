@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -162,7 +163,7 @@ func (p *page) lines(g *group, r *row) (lines []line, err error) {
 	cases, absent := r.of.cases(p.results), 0
 	for _, of := range cases {
 		m, err := p.results.measure(r.of.bench(), of, &r.num, r.den)
-		if err != nil {
+		if err != nil && (!r.sparse || !errors.Is(err, errMissing)) {
 			return nil, err
 		}
 		if m == nil {

@@ -32,6 +32,8 @@ type row struct {
 	bar     bar
 	// worst shows only the case that is nearest to the bar, or furthest beyond it.
 	worst bool
+	// sparse: not everything need be measured; what is not is left out.
+	sparse bool
 }
 
 // bar is what was promised. The zero value is no promise.

@@ -18,6 +18,11 @@ var (
 	idleCPU   = peerTerm(term{unit: "cpu-ns/s", over: "bare-cpu-ns/s", times: percent})
 	switches  = peerTerm(term{unit: "switches/s", over: "bare-switches/s"})
 	tenantMem = peerTerm(term{unit: "heap-B/tenant"})
+	// ownCPU is without what the producers do besides.
+	ownCPU     = peerTerm(term{unit: "cpu-ns/req", over: "bare-cpu-ns/req"})
+	bytesEach  = peerTerm(term{unit: "B/req"})
+	allocsEach = peerTerm(term{unit: "allocs/req"})
+	fullness   = peerTerm(term{unit: "fill"})
 )
 
 // percent of a core, from ns a second.
@@ -47,14 +52,73 @@ const us = "boundedbatch"
 var groups = []group{
 	{
 		title: "CPU of a request",
-		text: "A request of 10 items, default configuration, instant downstream, producers that do nothing else: the CPU of the " +
-			"whole process, as a share of what `batch` takes. Data points have no bar: finding them takes longer than all the " +
-			"rest, for every batcher.",
+		text: "Default configuration, instant downstream, producers that do nothing else: the CPU of the whole process, as a share " +
+			"of what another batcher takes. Data points have no bar: finding them takes longer than all the rest, for every " +
+			"batcher. exporterhelper has a large queue and 10 consumers.",
 		command: gate,
 		rows: []row{
-			{what: "{signal}, {producers}", of: "Consume/signal=traces|logs/items=10/producers=1", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.35)},
-			{what: "{signal}, {producers}", of: "Consume/signal=traces|logs/items=10/producers=8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.6)},
-			{what: "{signal}, {producers}", of: "Consume/signal=metrics/items=10/producers=1|8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+			{what: "10 {signal}, {producers}", of: "Consume/signal=traces|logs/items=10/producers=1", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.20)},
+			{what: "10 {signal}, {producers}", of: "Consume/signal=traces|logs/items=10/producers=8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
+			{what: "10 {signal}, {producers}", of: "Consume/signal=metrics/items=10/producers=1|8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+			{what: "10 {signal}, {producers}", of: "Consume/signal=traces|logs/items=10/producers=1|8|64", num: cpu(us), den: to(cpu, "exporterhelper"), against: "exporterhelper", bar: atMost(0.20), sparse: true},
+			{what: "100 {signal}, {producers}", of: "Consume/signal=traces|logs/items=100/producers=1", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
+			{what: "100 {signal}, {producers}", of: "Consume/signal=traces|logs/items=100/producers=8", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.45)},
+			{what: "100 {signal}, {producers}", of: "Consume/signal=traces|logs/items=100/producers=64", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.40)},
+			{what: "100 {signal}, {producers}", of: "Consume/signal=metrics/items=100/producers=1|8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+			{what: "100 {signal}, {producers}", of: "Consume/signal=traces|logs/items=100/producers=1|8|64", num: cpu(us), den: to(cpu, "exporterhelper"), against: "exporterhelper", bar: atMost(0.20), sparse: true},
+			{what: "single {signal}, {producers}", of: "Consume/signal=traces|logs|metrics/items=1/producers=1|8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+			{what: "10 resources of 10 {signal}, {producers}", of: "Resources/signal=traces|logs|metrics/items=100/producers=1|8|64", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+		},
+	},
+	{
+		title: "CPU of a request among other work",
+		text: "Requests of 10 items from producers that have something else to do, or are asleep. What is compared is what is left of " +
+			"the CPU of the process when that of the same producers without a batcher is subtracted.",
+		command: gate,
+		rows: []row{
+			{what: "6 µs of work between two requests, {signal}, {producers}", of: "Busy/signal=traces|logs/producers=1", num: ownCPU(us), den: to(ownCPU, "batch"), against: "batch", bar: atMost(0.15)},
+			{what: "6 µs of work between two requests, {signal}, {producers}", of: "Busy/signal=traces|logs/producers=8", num: ownCPU(us), den: to(ownCPU, "batch"), against: "batch", bar: atMost(0.40)},
+			{what: "6 µs of work between two requests, {signal}, {producers}", of: "Busy/signal=traces|logs/producers=1|8", num: ownCPU(us), den: to(ownCPU, "exporterhelper"), against: "exporterhelper", bar: atMost(0.20)},
+			{what: "2,000 requests a second, {signal}", of: "Paced/signal=traces|logs/rate=2000", num: ownCPU(us), den: to(ownCPU, "batch"), against: "batch", bar: atMost(0.15)},
+			{what: "2,000 requests a second, {signal}", of: "Paced/signal=traces|logs/rate=2000", num: ownCPU(us), den: to(ownCPU, "exporterhelper"), against: "exporterhelper", bar: atMost(0.20)},
+		},
+	},
+	{
+		title:   "CPU of metrics",
+		text:    "A request of 10 items with every metric of boundedbatch recorded by a real SDK, that of a batch's bytes included, as a multiple of the same without any.",
+		command: gate,
+		rows: []row{
+			{what: "{signal}, {producers}", of: "Telemetry/signal=traces|logs/producers=1", num: cpu("boundedbatch+bytes"), den: to(cpu, "boundedbatch+silent"), against: "no metrics", bar: atMost(1.02)},
+		},
+	},
+	{
+		title: "Batches that requests do not divide",
+		text: "`send_batch_size` and `send_batch_max_size` are the same. The CPU of the whole process; a batch of boundedbatch that is " +
+			"nine tenths full may leave without a piece of the next request.",
+		command: gate,
+		rows: []row{
+			{what: "10 {signal}, batches of {size}", of: "Unaligned/signal=traces|logs/items=10/size=8192", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
+			{what: "100 {signal}, batches of {size}", of: "Unaligned/signal=traces|logs/items=100/size=8192", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
+			{what: "30 {signal}, batches of {size}", of: "Unaligned/signal=traces|logs/items=30/size=1000", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
+			{what: "{items} {signal}, batches of {size}", of: "Unaligned/signal=traces|logs/items=5000/size=512", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+		},
+	},
+	{
+		title:   "Fill of batches",
+		text:    "100,000 items a second, so that a batch of the default size is full before the default timeout. The mean of the items of a batch, as a share of `send_batch_size`.",
+		command: gate,
+		rows: []row{
+			{what: "requests of {items} {signal}", of: "Fill/signal=traces|logs/items=10|750/max=0", num: fullness(us), den: to(fullness, "batch"), against: "batch", bar: atLeast(0.98)},
+			{what: "requests of {items} {signal}, the size is the maximum", of: "Fill/signal=traces|logs/items=10|100|750/max=8192", num: fullness(us), den: to(fullness, "batch"), against: "batch", bar: atLeast(0.90)},
+		},
+	},
+	{
+		title:   "Tenants",
+		text:    "Requests of 10 items of tenants in turn, which one metadata key tells apart, in batches of 500 items. What is allocated includes a request's share of its batch.",
+		command: gate,
+		rows: []row{
+			{what: "CPU, {signal}, {tenants}, {producers}", of: "Tenants/signal=traces|logs/tenants=1000/producers=1|8", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
+			{what: "allocations of a request, {signal}, {tenants}, {producers}", of: "Tenants/signal=traces|logs/tenants=1000/producers=1|8", num: allocsEach(us), bar: atMost(1)},
 		},
 	},
 	{
@@ -63,7 +127,10 @@ var groups = []group{
 		command: gate,
 		rows: []row{
 			{what: "a batch", of: "Allocations/signal=traces|logs|metrics/items=1|10|100/producers=1|8", num: term{set: "impl=boundedbatch", unit: "allocs/batch"}, bar: atMost(10), worst: true},
-			{what: "a request whose caller waits, {signal}, many in a batch", of: "Waiting/signal=traces|logs|metrics/callers=64/items=10/seal=size/next=reads/delay=0s", num: term{set: "impl=boundedbatch", unit: "allocs/req"}, bar: atMost(2)},
+			{what: "a request whose caller waits, {signal}, many in a batch", of: "Waiting/signal=traces|logs|metrics/callers=64/items=10/seal=size/next=reads/delay=0s", num: allocsEach(us), bar: atMost(2)},
+			{what: "a batch whose callers wait, {signal}", of: "Waiting/signal=traces|logs|metrics/callers=64/items=10/seal=size/next=reads/delay=0s", num: term{set: "impl=boundedbatch", unit: "allocs/batch"}, bar: atMost(10), sparse: true},
+			{what: "bytes of a request of 10 {signal}, {producers}", of: "Consume/signal=traces|logs/items=10/producers=1|8|64", num: bytesEach(us), den: to(bytesEach, "batch"), against: "batch", bar: atMost(0.45)},
+			{what: "bytes of a request of {items} {signal}, {producers}", of: "Consume/signal=traces|logs/items=1|100/producers=1", num: bytesEach(us), den: to(bytesEach, "batch"), against: "batch"},
 		},
 	},
 	{
@@ -77,7 +144,8 @@ var groups = []group{
 			{what: "CPU of twice the items, {signal}, batches of {max}", of: "Split/signal=metrics/max=100/items=40000|80000", num: twice, den: half, against: "half the items", bar: atMost(2.5), worst: true},
 			{what: "CPU of twice the items, all signals, batches of {max}", of: "Split/max=8kB/signal=traces|logs|metrics/items=20000|40000|80000|160000", num: twice, den: half, against: "half the items", bar: atMost(2.5), worst: true},
 			{what: "time of {items} {signal}, batches of {max}", of: "Split/signal=traces|metrics/max=100/items=80000", num: itemTime(us), den: to(itemTime, "batch"), against: "batch"},
-			{what: "time of {items} {signal}, batches of {max}", of: "Split/signal=logs/max=100/items=320000", num: itemTime(us), den: to(itemTime, "batch"), against: "batch"},
+			{what: "time of {items} {signal}, batches of {max}", of: "Split/signal=logs/max=100/items=320000", num: itemTime(us), den: to(itemTime, "batch"), against: "batch", bar: atMost(0.02)},
+			{what: "time of one of {items} {signal}, batches of {max}", of: "SplitRange/signal=traces|logs/max=100/items=1000000", num: itemTime(us), den: &term{set: "impl=boundedbatch items=10000", unit: "ns/item"}, against: "one of 10,000", bar: atMost(1.3)},
 			{what: "time of {items} {signal}, batches of {max}", of: "Split/signal=traces|logs|metrics/max=8kB/items=160000", num: itemTime(us), den: to(itemTime, "exporterhelper"), against: "exporterhelper"},
 		},
 	},
@@ -101,8 +169,9 @@ var groups = []group{
 			{what: "5 ms downstream for each batch of 1000, {signal}", of: "Contest/contest=slow_downstream/signal=traces|logs", num: elapsed(us), den: to(elapsed, "exporterhelper"), faster: true, against: "exporterhelper", bar: atLeast(1.1)},
 			{what: "the defaults, 64 producers of single {signal}", of: "Contest/contest=defaults/signal=traces|logs", num: elapsed(us), den: to(elapsed, "batch"), faster: true, against: "batch", bar: atLeast(2.5)},
 			{what: "the defaults, 64 producers of single {signal}", of: "Contest/contest=defaults/signal=traces|logs", num: elapsed(us), den: to(elapsed, "queuebatch"), faster: true, against: "queuebatch", bar: atLeast(5000)},
-			{what: "64 callers that wait, {signal}", of: "Contest/contest=waiting/signal=traces|logs", num: elapsed(us), den: to(elapsed, "concurrentbatch"), faster: true, against: "concurrentbatch", bar: atLeast(1)},
-			{what: "64 callers that wait, default size of batches, 10 ms downstream, {signal}", of: "Contest/contest=waiting_defaults/signal=traces|logs", num: elapsed(us), den: to(elapsed, "exporterhelper"), faster: true, against: "exporterhelper", bar: atLeast(8)},
+			{what: "64 callers that wait, {signal}", of: "Contest/contest=waiting/signal=traces|logs", num: elapsed(us), den: to(elapsed, "concurrentbatch"), faster: true, against: "concurrentbatch", bar: atLeast(1.7)},
+			{what: "CPU with 64 callers that wait, {signal}", of: "Contest/contest=waiting/signal=traces|logs", num: cpu(us), den: to(cpu, "concurrentbatch"), against: "concurrentbatch", bar: atMost(0.55)},
+			{what: "64 callers that wait, default size of batches, 10 ms downstream, {signal}", of: "Contest/contest=waiting_defaults/signal=traces|logs", num: elapsed(us), den: to(elapsed, "exporterhelper"), faster: true, against: "exporterhelper", bar: atLeast(10)},
 		},
 	},
 	{
@@ -121,9 +190,10 @@ var groups = []group{
 	{
 		title:   "Memory",
 		text:    "Heap that is held while downstream hangs, as a multiple of the limit: the most of all instants.",
-		command: suite,
+		command: gate,
 		rows: []row{
-			{what: "the most that is held", of: "Memory/t_ms=*", num: term{set: "impl=boundedbatch", unit: "heap-B"}, den: &term{set: "impl=boundedbatch", unit: "heap-limit-B"}, against: "the limit", bar: atMost(1.2), worst: true},
+			{what: "the most that is held, {signal}", of: "Memory/signal=traces/t_ms=*", num: term{set: "impl=boundedbatch", unit: "heap-B"}, den: &term{set: "impl=boundedbatch", unit: "heap-limit-B"}, against: "the limit", bar: atMost(1.2), worst: true},
+			{what: "the most that is held, {signal}", of: "Memory/signal=logs/t_ms=*", num: term{set: "impl=boundedbatch", unit: "heap-B"}, den: &term{set: "impl=boundedbatch", unit: "heap-limit-B"}, against: "the limit", bar: atMost(1.2), worst: true},
 		},
 	},
 	{
@@ -141,7 +211,9 @@ var plots = []figure{
 	requestCPU("100"),
 	{
 		file: "latency", title: "Throughput against the latency of downstream",
-		command: suite,
+		text: "64 producers of requests of 10 items, in batches of 640, with 10 exports at once where there is such a setting. `queuebatch` has its " +
+			"own defaults, and `concurrentbatch` makes its callers wait.",
+		command: gate,
 		of:      "Latency/signal=*/delay=*", panel: "signal",
 		x:      xAxis{key: "delay", label: "time of an export", phrase: "with {delay} for each export", scale: even},
 		y:      yAxis{label: "items a second", term: term{unit: "items/s"}, scale: log},
@@ -177,26 +249,42 @@ var plots = []figure{
 	},
 	{
 		file: "memory", title: "Memory held while downstream hangs",
-		command: suite,
-		of:      "Memory/t_ms=*",
-		x:       xAxis{key: "t_ms", label: "time since downstream hangs (s)", scale: linear, times: 1e-3},
-		y:       yAxis{label: "live heap (MiB)", term: term{unit: "heap-B", times: 1.0 / (1 << 20)}, scale: linear},
+		text: "400 requests a second of 100 items, with 20 attributes each. boundedbatch has a memory_limit of 64 MiB; the others, at their " +
+			"defaults, are bounded by their numbers of requests and exports.",
+		command: gate,
+		of:      "Memory/signal=*/t_ms=*", panel: "signal",
+		x: xAxis{key: "t_ms", label: "time since downstream hangs (s)", scale: linear, times: 1e-3},
+		y: yAxis{label: "live heap (MiB)", term: term{unit: "heap-B", times: 1.0 / (1 << 20)}, scale: linear},
 		series: append(append(peers(us), sparsely("batch", "exporterhelper")...),
 			series{name: "limit", set: "impl=boundedbatch", unit: "heap-limit-B"}),
 		takes: []take{
 			{at: atPeak, num: "impl=boundedbatch", text: "boundedbatch holds %s MiB at most"},
 			{at: atPeak, num: "impl=batch", text: "`batch` holds %s MiB at most"},
+			{at: atPeak, num: "impl=exporterhelper", text: "`exporterhelper` holds %s MiB at most"},
 		},
 	},
 	{
 		file: "scale", title: "Throughput against cores",
-		command: suite,
+		text:    "64 producers that do nothing else.",
+		command: gate,
 		of:      "Scale/signal=*/procs=*", panel: "signal",
 		x:      xAxis{key: "procs", label: "GOMAXPROCS", phrase: "with GOMAXPROCS={procs}", scale: even},
 		y:      yAxis{label: "items a second", term: term{unit: "items/s"}, scale: linear},
-		series: append(peers(us, "batch"), sparsely("exporterhelper", "floor")...),
+		series: append(peers(us, "batch"), sparsely("floor")...),
 		takes: []take{
 			{at: atEach, num: "impl=boundedbatch", den: "impl=batch", text: "{x} boundedbatch hands on %s times as many items a second as `batch`"},
+		},
+	},
+	{
+		file: "scale-cpu", title: "CPU of a request against cores",
+		text:    "64 producers that do nothing else.",
+		command: gate,
+		of:      "Scale/signal=*/procs=*", panel: "signal",
+		x:      xAxis{key: "procs", label: "GOMAXPROCS", phrase: "with GOMAXPROCS={procs}", scale: even},
+		y:      yAxis{label: "CPU of a request (ns)", term: term{unit: "cpu-ns/req"}, scale: linear},
+		series: append(peers(us, "batch"), sparsely("floor")...),
+		takes: []take{
+			{at: atEach, num: "impl=boundedbatch", den: "impl=batch", text: "{x} boundedbatch takes %s of `batch`'s CPU"},
 		},
 	},
 	{
