@@ -223,7 +223,9 @@ func (r *rig[T]) run(tb testing.TB, requests []T, how producing, entries int) (c
 
 // pool is requests of equal size that go through one peer after another. What a sink
 // has received becomes the requests of the next run, so that the memory is the same for
-// all and bounded.
+// all and bounded. Each gets its place again: where producers meet, requests arrive in any
+// order, and after some runs every one would lie somewhere else in memory. Then most of what
+// is measured would be waiting for it, which no batcher can help.
 type pool[T any] struct {
 	*signal[T]
 	requests   []T
@@ -260,12 +262,20 @@ func newPoolOf[T any](s *signal[T], items, requests int) *pool[T] {
 func (p *pool[T]) build() {
 	p.resources = max(1, p.resources)
 	for i := range p.requests {
-		p.requests[i] = newAttributed(p.signal, p.items/p.resources, p.attributes)
-		for range p.resources - 1 {
-			p.move(newAttributed(p.signal, p.items/p.resources, p.attributes), p.requests[i])
+		p.requests[i] = p.entry(i * p.resources)
+		for n := range p.resources - 1 {
+			p.move(p.entry(i*p.resources+n+1), p.requests[i])
 		}
 	}
 	runtime.GC()
+}
+
+// entry makes the n-th resource of all. It carries its number as the count of its dropped attributes, which no batcher
+// looks at.
+func (p *pool[T]) entry(n int) T {
+	request := newAttributed(p.signal, p.items/p.resources, p.attributes)
+	p.origin(request).SetDroppedAttributesCount(uint32(n))
+	return request
 }
 
 // newAttributed makes a request whose items have that many attributes each.
@@ -300,19 +310,19 @@ func (p *pool[T]) run(tb testing.TB, r *rig[T], how producing) cost {
 func (p *pool[T]) reclaim(tb testing.TB, r *rig[T]) {
 	tb.Helper()
 	anew := r.sink.shares || p.cut
-	arrived, n := 0, 0
+	arrived := 0
 	for _, b := range r.sink.take() {
 		arrived += p.signal.items(b)
 		if anew {
 			continue
 		}
 		p.unbatch(b, func(resource T) {
+			n := int(p.origin(resource).DroppedAttributesCount())
 			if i := n / p.resources; n%p.resources == 0 {
 				p.requests[i] = resource
-			} else {
+			} else { // behind the others, as they came
 				p.move(resource, p.requests[i])
 			}
-			n++
 		})
 	}
 	if want := len(p.requests) * p.items; arrived != want {

@@ -41,6 +41,8 @@ type signal[T any] struct {
 	empty func(resources int) T
 	// move appends all of src to dst and leaves src empty.
 	move func(src, dst T)
+	// origin is the resource of the first entry of the outermost level.
+	origin func(T) pcommon.Resource
 	// unbatch makes one request again of each resource of a batch.
 	unbatch func(batch T, each func(request T))
 	// rejoin moves the items of a piece, all under one resource and one scope, behind
@@ -134,7 +136,8 @@ var traces = signal[ptrace.Traces]{
 		td.ResourceSpans().EnsureCapacity(resources)
 		return td
 	},
-	move: func(src, dst ptrace.Traces) { src.ResourceSpans().MoveAndAppendTo(dst.ResourceSpans()) },
+	move:   func(src, dst ptrace.Traces) { src.ResourceSpans().MoveAndAppendTo(dst.ResourceSpans()) },
+	origin: func(td ptrace.Traces) pcommon.Resource { return td.ResourceSpans().At(0).Resource() },
 	unbatch: func(batch ptrace.Traces, each func(ptrace.Traces)) {
 		for _, rs := range batch.ResourceSpans().All() {
 			td := ptrace.NewTraces()
@@ -201,7 +204,8 @@ var logs = signal[plog.Logs]{
 		ld.ResourceLogs().EnsureCapacity(resources)
 		return ld
 	},
-	move: func(src, dst plog.Logs) { src.ResourceLogs().MoveAndAppendTo(dst.ResourceLogs()) },
+	move:   func(src, dst plog.Logs) { src.ResourceLogs().MoveAndAppendTo(dst.ResourceLogs()) },
+	origin: func(ld plog.Logs) pcommon.Resource { return ld.ResourceLogs().At(0).Resource() },
 	unbatch: func(batch plog.Logs, each func(plog.Logs)) {
 		for _, rl := range batch.ResourceLogs().All() {
 			ld := plog.NewLogs()
@@ -280,7 +284,8 @@ var metrics = signal[pmetric.Metrics]{
 		md.ResourceMetrics().EnsureCapacity(resources)
 		return md
 	},
-	move: func(src, dst pmetric.Metrics) { src.ResourceMetrics().MoveAndAppendTo(dst.ResourceMetrics()) },
+	move:   func(src, dst pmetric.Metrics) { src.ResourceMetrics().MoveAndAppendTo(dst.ResourceMetrics()) },
+	origin: func(md pmetric.Metrics) pcommon.Resource { return md.ResourceMetrics().At(0).Resource() },
 	unbatch: func(batch pmetric.Metrics, each func(pmetric.Metrics)) {
 		for _, rm := range batch.ResourceMetrics().All() {
 			md := pmetric.NewMetrics()
