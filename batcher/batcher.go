@@ -52,6 +52,7 @@ type Batcher[T any] struct {
 	sharing      sharing[T] // the signal, if sizes do not add up; nil otherwise
 	limit        Size       // most in a batch
 	weighsBytes  bool       // limit.Bytes is set
+	plain        bool       // there is one partition, nobody waits for results, and only items are limited
 	early        bool       // requests are moved into a batch when they join it, not when it leaves
 	weighsHeap   bool       // the budget is limited in heap
 	heapCopies   int        // how often what is held lies in memory
@@ -125,6 +126,7 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 	}
 	b.sharing, _ = any(signal).(sharing[T])
 	b.early = !set.WaitForResult || b.sharesBytes()
+	b.plain = !set.divides() && !set.WaitForResult && !b.weighs() && b.sharing == nil
 	b.itemBytes.Store(firstItemBytes)
 	b.ordered = b.perPartition == 1
 	b.resends = b.copies || !set.NextMutates
@@ -208,7 +210,14 @@ func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data
 	c.items = size.Items
 	ended := ctx.Err()
 	b.lock()
-	if ended == nil && b.join(c, key, data, size) {
+	switch {
+	case ended != nil:
+	case b.plain && !c.span.IsSampled():
+		if b.joinPlain(data, size.Items) {
+			b.mu.Unlock()
+			return nil
+		}
+	case b.join(c, key, data, size):
 		b.mu.Unlock()
 		sizes.free()
 		return b.outcome(ctx, c)
@@ -271,6 +280,30 @@ func (b *Batcher[T]) join(c *caller[T], key []byte, data T, size Size) bool {
 		return false
 	}
 	b.add(c, bt, data, size)
+	return true
+}
+
+// joinPlain is join for a request that has no size but its items, no partition but the only
+// one, and nobody who waits for it or is linked to: what most are, by the default
+// configuration. It takes three quarters of the time. Requires b.plain, and b.mu held.
+func (b *Batcher[T]) joinPlain(data T, items int) bool {
+	p, sealed := b.only, false
+	bt := p.open
+	if bt == nil {
+		if bt = p.line.last(); bt == nil {
+			return false
+		}
+		sealed = true
+	}
+	if items >= b.set.SendBatchSize-bt.items || items == 0 || b.state != stateRunning || !b.budget.takeItems(items) {
+		return false
+	}
+	b.move(data, bt)
+	bt.items += items
+	b.accepted += int64(items)
+	if sealed {
+		b.stats.Sealed += int64(items)
+	}
 	return true
 }
 
@@ -443,11 +476,7 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, size Size) {
 		s.Bytes = b.sharing.outer(bt.data) - was
 		c.waits.share(bt, s)
 	default:
-		if n := b.signal.Resources(data); n > 1 {
-			from := b.signal.Resources(bt.data)
-			bt.wide = append(bt.wide, extent{from, from + n})
-		}
-		b.signal.Move(data, bt.data)
+		b.move(data, bt)
 	}
 	bt.items += size.Items
 	if b.weighs() {
@@ -457,6 +486,15 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, size Size) {
 			bt.bytes = b.signal.Bytes(bt.data)
 		}
 	}
+}
+
+// move puts a request for which nobody waits behind those in bt. Requires b.mu held.
+func (b *Batcher[T]) move(data T, bt *batch[T]) {
+	if n := b.signal.Resources(data); n > 1 {
+		from := b.signal.Resources(bt.data)
+		bt.wide = append(bt.wide, extent{from, from + n})
+	}
+	b.signal.Move(data, bt.data)
 }
 
 // open makes sure that p has an open batch. Requires b.mu held.

@@ -132,6 +132,15 @@ func (b *budget) take(a *account, s Size) bool {
 	return true
 }
 
+// takeItems is take where only items are limited and there is one account.
+func (b *budget) takeItems(items int) bool {
+	if b.first.n > 0 || items > b.capacity-b.used {
+		return false
+	}
+	b.used += items
+	return true
+}
+
 // add counts s for a. An account that has the budget for itself is spared a cache line that
 // would travel between cores.
 func (b *budget) add(a *account, s Size) {
