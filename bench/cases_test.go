@@ -135,7 +135,7 @@ var contests = []*load{
 	},
 	{
 		name: "Contest", keys: "contest=waiting",
-		items: waitingItems, requests: waitingRequests, producing: producing{producers: waitingCallers}, shares: true,
+		items: waitingItems, requests: waitingRequests, producing: producing{producers: waitingCallers, inStep: true}, shares: true,
 		settings: map[peer]map[string]any{
 			boundedbatch: sealBySize[boundedbatch],
 			concurrentbatch: {
@@ -145,7 +145,7 @@ var contests = []*load{
 	},
 	{
 		name: "Contest", keys: "contest=waiting_defaults",
-		items: waitingItems, requests: 20 * waitingCallers, producing: producing{producers: waitingCallers}, shares: true,
+		items: waitingItems, requests: 20 * waitingCallers, producing: producing{producers: waitingCallers, inStep: true}, shares: true,
 		delay: 10 * time.Millisecond,
 		settings: map[peer]map[string]any{
 			boundedbatch: {"wait_for_result": true},

@@ -318,6 +318,9 @@ func (s *signal[T]) benchmarkLoad(b *testing.B, l *load, p peer) {
 // producing is how requests are sent.
 type producing struct {
 	producers int
+	// inStep: none gets far ahead of the others, because they wait for each other. So that requests are sent in the order
+	// in which they lie in memory, each takes every n-th then, and otherwise a stretch.
+	inStep bool
 	// work is what a producer does besides between two requests, as the time it takes if nobody disturbs it; 0: nothing.
 	work time.Duration
 	// every is the time from a producer's request to its next; one that is late catches up. 0: at once.

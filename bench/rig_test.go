@@ -169,16 +169,19 @@ func (r *rig[T]) run(tb testing.TB, requests []T, how producing, entries int) (c
 	ends := make(chan error, producers) // one of each: the first error it got, or nil
 	begin := make(chan struct{})
 	for i := range producers {
-		first := len(requests) * i / producers
-		own := requests[first : len(requests)*(i+1)/producers]
+		next, end, step := len(requests)*i/producers, len(requests)*(i+1)/producers, 1
+		if how.inStep {
+			next, end, step = i, len(requests), producers
+		}
 		go func() {
 			<-begin
 			began := time.Now()
-			for i, request := range own {
+			for sent := 0; next < end; next += step {
 				if before != nil {
-					before(began, i)
+					before(began, sent)
 				}
-				if err := r.consume(how.context(first+i), request); err != nil {
+				sent++
+				if err := r.consume(how.context(next), requests[next]); err != nil {
 					ends <- err
 					return
 				}

@@ -78,12 +78,12 @@ func (s *signal[T]) benchmarkWaiting(b *testing.B, p peer, w *waitingCase) {
 	withoutGC(b)
 	pl := newPoolOf(s, waitingItems, waitingRequests)
 	r := newWaitingRig(b, s, p, w)
-	pl.run(b, r, producing{producers: waitingCallers}) // into the steady state
+	pl.run(b, r, producing{producers: waitingCallers, inStep: true}) // into the steady state
 	runs, sum := 0, cost{}
 	b.ResetTimer()
 	for b.Loop() {
 		runtime.GC()
-		sum.add(pl.run(b, r, producing{producers: waitingCallers}))
+		sum.add(pl.run(b, r, producing{producers: waitingCallers, inStep: true}))
 		runs++
 	}
 	r.stop(b)
@@ -134,11 +134,11 @@ func (s *signal[T]) measureWaiting(t *testing.T, w *waitingCase) comparison {
 	pl := newPoolOf(s, waitingItems, waitingRequests)
 	r := newWaitingRig(t, s, boundedbatch, w)
 	defer r.stop(t)
-	pl.run(t, r, producing{producers: waitingCallers}) // into the steady state
+	pl.run(t, r, producing{producers: waitingCallers, inStep: true}) // into the steady state
 	of := comparison{make(map[peer][]cost)}
 	for range 3 {
 		runtime.GC()
-		c := pl.run(t, r, producing{producers: waitingCallers})
+		c := pl.run(t, r, producing{producers: waitingCallers, inStep: true})
 		of.of[boundedbatch] = append(of.of[boundedbatch], c)
 		recordRequests("Waiting/"+w.name(s, boundedbatch), c)
 	}
