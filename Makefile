@@ -20,7 +20,7 @@ COLLECTOR := $(BIN)/otelcol/otelcol
 QUICKSTART := examples/quickstart.yaml
 
 # Every module whose code is ours, the root first; internal/tools/ and internal/tools/lint/ hold only versions.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod e2e/headerssetter/go.mod bench/go.mod bench/report/go.mod internal/tools/demo/go.mod))
+MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod e2e/headerssetter/go.mod bench/go.mod bench/report/go.mod bench/pipeline/go.mod internal/tools/demo/go.mod))
 
 # What goes into the collector: a change in any of these rebuilds it.
 COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
@@ -37,7 +37,7 @@ SHELL       := bash
 .DEFAULT_GOAL := all
 
 .PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent test-tools fuzz bench \
-	bench-gate bench-results bench-report bench-report-check bench-compare e2e otelcol run demo tools tidy clean
+	bench-gate bench-results bench-pipeline bench-report bench-report-check bench-compare e2e otelcol run demo tools tidy clean
 
 all: generate fmt lint test ## generate, fmt, lint and test; what make does by itself
 
@@ -111,6 +111,12 @@ bench-gate: ## fail where what is promised of CPU, allocations, memory or throug
 bench-results: ## the gate and all cases beyond it, every round written to bench/results/; 20 minutes
 	$(GO) test -C bench -count=1 -v -timeout 60m $(TESTFLAGS) . -full \
 		-results "results/ratios-$$(nproc)-cores.txt" -commit "$$(git describe --always --dirty --exclude '*')"
+
+# Other programs on the machine cost this one more than the others: what it compares differs by a few percent.
+bench-pipeline: ## whole Collectors with boundedbatch and with others, written to bench/results/ (module bench/pipeline)
+	@echo "about 15 minutes; the first time compiles a collector: 1 to 4 minutes more"
+	$(GO) test -C bench/pipeline -count=1 -v -timeout 40m $(TESTFLAGS) . -margin $(MARGIN) \
+		-results "../results/pipeline-$$(nproc)-cores.txt" -commit "$$(git describe --always --dirty --exclude '*')"
 
 bench-report: ## docs/performance.md and docs/plots/ from what is in bench/results/; says what is not there yet
 	$(GO) run -C bench/report .

@@ -16,6 +16,7 @@ var words = map[string]func(value string) string{
 		return v
 	},
 	"t_ms":      func(v string) string { return "after " + number(quantity(v)/1000) + " s" },
+	"request":   func(v string) string { return "requests of " + plain(v) },
 	"producers": counted("producer"),
 	"tenants":   counted("tenant"),
 	"max": func(v string) string {
@@ -110,7 +111,7 @@ func sentence(s string) string {
 // suffixes are the units in which the medians of a unit are shown.
 var suffixes = map[string]string{
 	"cpu-ns/req": " ns", "ns/req": " ns", "cpu-ns/item": " ns", "ns/item": " ns", "items/s": " items/s",
-	"cpu-ns/s": " %", "heap-B": " B", "heap-limit-B": " B", "heap-B/tenant": " B",
+	"cpu-ns/s": " %", "heap-B": " B", "heap-limit-B": " B", "heap-B/tenant": " B", "percent": " %",
 }
 
 // lineWidth is that of the other documents.
