@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
@@ -32,7 +33,7 @@ type section = map[string]any
 
 // configuration is that of a Collector whose only pipeline has at most one processor, with
 // these settings, and an exporter with that queue. Everything else is the same for all: no
-// compression, which would take more than all the rest; metrics as in any Collector.
+// compression, which batchers have no part in; metrics as in any Collector.
 func configuration(processor string, settings, queue section) section {
 	processors, used := section{}, []string{}
 	if processor != "" {
@@ -104,8 +105,7 @@ func (c *collector) do(o order) (a answer, err error) {
 	return a, fmt.Errorf("unknown order %q", o.Do)
 }
 
-// run begins a Collector. Its receiver listens last, so whoever gets an answer from it finds
-// everything at work.
+// run begins a Collector and returns when all of it is at work.
 func (c *collector) run(o order) (a answer, err error) {
 	listens, err := freePort()
 	if err != nil {
@@ -133,30 +133,49 @@ func (c *collector) run(o order) (a answer, err error) {
 	}
 	c.ended = make(chan error, 1)
 	go func() {
-		err := c.Run(context.Background())
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "collector:", err)
-			os.Exit(1) // whoever gives the next order learns of it
-		}
-		c.ended <- nil
+		c.ended <- c.Run(context.Background())
 	}()
+	// A Collector does not tell when it is ready, only whether it is.
+	again, late := time.NewTicker(10*time.Millisecond), time.After(patience/4)
+	defer again.Stop()
+	for c.GetState() != otelcol.StateRunning {
+		select {
+		case <-again.C:
+		case err := <-c.ended:
+			c.ended <- err
+			return a, fmt.Errorf("the Collector has ended: %w", err)
+		case <-late:
+			return a, errors.Join(fmt.Errorf("the Collector is not at work after %v: %v", patience/4, c.GetState()),
+				pprof.Lookup("goroutine").WriteTo(os.Stderr, 1))
+		}
+	}
 	return answer{Address: listens.String()}, nil
 }
 
 func (c *collector) end() {
-	if c.Collector != nil {
-		c.Shutdown()
-		<-c.ended
+	if c.Collector == nil {
+		return
+	}
+	c.Shutdown()
+	if err := <-c.ended; err != nil {
+		fmt.Fprintln(os.Stderr, "the Collector has ended:", err)
 	}
 }
 
-// freePort is one that nobody listens at.
+// freePort is one that nobody listens at. It is not of those that the system gives to connections:
+// one of them could have it by the time it is needed.
 func freePort() (*net.TCPAddr, error) {
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	for {
+		const first, last = 10_000, 30_000
+		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return listener.Addr().(*net.TCPAddr), listener.Close()
 	}
-	return listener.Addr().(*net.TCPAddr), listener.Close()
 }
 
 func factories() (f otelcol.Factories, err error) {

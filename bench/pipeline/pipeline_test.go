@@ -157,7 +157,7 @@ func sized(n int, peers ...string) (all []peer) {
 const slice = 500 * time.Millisecond
 
 // turns compares peers. In each round they are new processes, as what the same program costs
-// differs from one to the next, and take turns in short slices, in this order and the opposite.
+// differs from one to the next, and take turns in short slices, in some order and its opposite.
 // The slices fill batches of that many items.
 func turns(t *testing.T, name string, l load, batch int, peers []peer) (costs [][]cost) {
 	t.Helper()
@@ -172,9 +172,10 @@ func turns(t *testing.T, name string, l load, batch int, peers []peer) (costs []
 		}
 		for turn := range slices {
 			for i := range peers {
-				if (turn+round)%2 == 1 {
+				if turn%2 == 1 {
 					i = len(peers) - 1 - i
 				}
+				i = (i + round) % len(peers)
 				costs[i][round].add(pipelines[i].measure(t, n))
 			}
 		}
