@@ -313,6 +313,8 @@ var plots = []figure{
 		series: append(peers(us, "batch"), sparsely("exporterhelper")...),
 		takes: []take{
 			{at: atEach, num: "impl=boundedbatch", den: "impl=batch", text: "{x} a pipeline with boundedbatch takes %s of the CPU of one with `batch`"},
+			{at: growth, num: "impl=boundedbatch", text: "from the smallest batches to the largest an item takes %s times the CPU with boundedbatch"},
+			{at: growth, num: "impl=batch", text: "with `batch` it takes %s times as much"},
 		},
 	},
 	{

@@ -16,7 +16,7 @@ var words = map[string]func(value string) string{
 		return v
 	},
 	"t_ms":      func(v string) string { return "after " + number(quantity(v)/1000) + " s" },
-	"request":   func(v string) string { return "requests of " + plain(v) },
+	"request":   func(v string) string { return "requests of " + plain(v) + " items" },
 	"producers": counted("producer"),
 	"tenants":   counted("tenant"),
 	"max": func(v string) string {
