@@ -47,6 +47,8 @@ type answer struct {
 	GCs     uint32        // collections so far
 
 	Elapsed time.Duration // of what was ordered
+	Waited  time.Duration // for answers to requests, of all senders together
+	Longest time.Duration // the same for a single request
 }
 
 // role does what it is ordered to. It is not called again before it has returned.

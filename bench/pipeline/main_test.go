@@ -104,11 +104,12 @@ func cpuModel() string {
 }
 
 // recordRun writes one round of a case as a line of a benchmark.
-func recordRun(name, impl string, c cost) {
+func recordRun(name, impl string, l load, c cost) {
 	per := 1 / float64(c.items)
-	record("%s/impl=%s-%d\t%d\t%.5g cpu-ns/item\t%.5g allocs/item\t%.5g B/item\t%.5g items/batch\t%.4g gcs/s\n",
+	record("%s/impl=%s-%d\t%d\t%.5g cpu-ns/item\t%.5g allocs/item\t%.5g B/item\t%.5g items/batch\t%.4g gcs/s\t%.4g ms-answer/req\t%.4g ms-answer-max\n",
 		name, impl, runtime.GOMAXPROCS(0), c.items, float64(c.cpu)*per, float64(c.allocs)*per, float64(c.bytes)*per,
-		float64(c.items)/float64(c.batches), float64(c.gcs)/c.elapsed.Seconds())
+		float64(c.items)/float64(c.batches), float64(c.gcs)/c.elapsed.Seconds(),
+		c.answerTime(l), c.longest.Seconds()*1e3)
 }
 
 // recordShare does the same for a part of a profile.

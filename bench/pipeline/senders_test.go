@@ -59,6 +59,7 @@ func send(pool []*grpc.ClientConn, requests [][]byte, n int, rate float64) (answ
 	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
 	defer cancel()
 	errs := make([]error, senders)
+	waits := make([]answer, senders)
 	began := time.Now()
 	var all sync.WaitGroup
 	for s := range senders {
@@ -66,15 +67,23 @@ func send(pool []*grpc.ClientConn, requests [][]byte, n int, rate float64) (answ
 		all.Go(func() {
 			for i := s; i < n; i += senders {
 				time.Sleep(time.Until(began.Add(time.Duration(float64(i) / rate * float64(time.Second)))))
+				sent := time.Now()
 				if errs[s] = export(ctx, connection, requests[i%len(requests)]); errs[s] != nil {
 					cancel()
 					return
 				}
+				waits[s].Waited += time.Since(sent)
+				waits[s].Longest = max(waits[s].Longest, time.Since(sent))
 			}
 		})
 	}
 	all.Wait()
-	return answer{Elapsed: time.Since(began)}, errors.Join(errs...)
+	a := answer{Elapsed: time.Since(began)}
+	for _, w := range waits {
+		a.Waited += w.Waited
+		a.Longest = max(a.Longest, w.Longest)
+	}
+	return a, errors.Join(errs...)
 }
 
 func export(ctx context.Context, c *grpc.ClientConn, request []byte) error {

@@ -156,7 +156,7 @@ func TestShareOfBatching(t *testing.T) {
 			c := pipe.measure(t, small.portion(defaultSize, long))
 			pipe.collector.ask(t, order{Do: "write the profile"})
 			pipe.end(t)
-			small.carried(t, c)
+			small.carried(t, p.impl, c)
 			of, n := shares(read(t, file))
 			for _, part := range parts {
 				recordShare(small, p.impl, part, of[part], c)
