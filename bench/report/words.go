@@ -111,7 +111,7 @@ func sentence(s string) string {
 // suffixes are the units in which the medians of a unit are shown.
 var suffixes = map[string]string{
 	"cpu-ns/req": " ns", "ns/req": " ns", "cpu-ns/item": " ns", "ns/item": " ns", "items/s": " items/s",
-	"cpu-ns/s": " %", "heap-B": " B", "heap-limit-B": " B", "heap-B/tenant": " B", "percent": " %",
+	"cpu-ns/s": " %", "heap-B": " B", "heap-limit-B": " B", "heap-B/tenant": " B", "percent": " %", "ms-answer/req": " ms",
 }
 
 // lineWidth is that of the other documents.
