@@ -105,7 +105,8 @@ var claims = map[string][]claim{
 
 	"Busy/items=10/producers=1/work=6us": {{of: ownCPU, against: batch, bar: bar{aim: 0.15}}, ownHelperShare},
 	"Busy/items=10/producers=8/work=6us": {{of: ownCPU, against: batch, bar: bar{aim: 0.40, held: 0.65}}, ownHelperShare.now(0.4)},
-	"Paced/items=10/rate=2000":           {{of: ownCPU, against: batch, bar: bar{aim: 0.15}}, ownHelperShare},
+	// What a producer takes to wake up differs by more than this from run to run, unless nobody else wants the machine.
+	"Paced/items=10/rate=2000": {{of: ownCPU, against: batch, bar: bar{aim: 0.15, held: 0.3}}, ownHelperShare},
 
 	"Telemetry/items=10/producers=1": {{of: cpu, peer: bytes, against: silent, bar: bar{aim: 1.02}}},
 

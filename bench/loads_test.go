@@ -194,15 +194,18 @@ func (s *signal[T]) compare(t *testing.T, l *load) comparison {
 		pools[i].run(t, rigs[i], how) // into the steady state
 	}
 	of := comparison{make(map[peer][]cost)}
-	for range cmp.Or(l.rounds, rounds) {
+	for round := range cmp.Or(l.rounds, rounds) {
 		runtime.GC()
 		sums := make(map[peer]*cost)
 		for _, p := range peers {
 			sums[p] = new(cost)
 		}
-		for range l.runs(len(all.requests)) {
-			for i, r := range rigs {
-				sums[r.name].add(pools[i].run(t, r, how))
+		for run := range l.runs(len(all.requests)) {
+			for i := range rigs {
+				if (round+run)%2 == 1 { // who comes after whom is not always the same
+					i = len(rigs) - 1 - i
+				}
+				sums[peers[i]].add(pools[i].run(t, rigs[i], how))
 			}
 		}
 		for _, p := range peers {

@@ -78,8 +78,10 @@ type term struct {
 	// of /2 is half of what the case has: "impl=batch items=/2".
 	set  string
 	unit string
-	// over is what to subtract, a unit of the same line. A difference below 0 counts as 0.
-	over string
+	// over is what to subtract, a unit of the same line. A difference below 0 counts as 0, unless signed: where
+	// many rounds are about a small difference, those below it have to balance those above.
+	over   string
+	signed bool
 	// minus is the set of another benchmark, whose unit is subtracted.
 	minus string
 	times float64 // a factor; 0 is 1
@@ -123,7 +125,9 @@ func (r *results) values(bench string, of keys, t *term) (values []float64, from
 			return nil, nil, err
 		}
 		for i := range values {
-			values[i] = max(0, values[i]-bare[i])
+			if values[i] -= bare[i]; !t.signed {
+				values[i] = max(0, values[i])
+			}
 		}
 	}
 	if t.minus != "" {

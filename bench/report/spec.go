@@ -20,7 +20,7 @@ var (
 	switches  = peerTerm(term{unit: "switches/s", over: "bare-switches/s"})
 	tenantMem = peerTerm(term{unit: "heap-B/tenant"})
 	// ownCPU is without what the producers do besides.
-	ownCPU     = peerTerm(term{unit: "cpu-ns/req", over: "bare-cpu-ns/req"})
+	ownCPU     = peerTerm(term{unit: "cpu-ns/req", over: "bare-cpu-ns/req", signed: true})
 	bytesEach  = peerTerm(term{unit: "B/req"})
 	allocsEach = peerTerm(term{unit: "allocs/req"})
 	fullness   = peerTerm(term{unit: "fill"})
