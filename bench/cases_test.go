@@ -175,6 +175,7 @@ func latencyLoads() (all []*load) {
 		}
 		if delay >= 100*time.Millisecond { // one batch at a time
 			l.few[batch], l.few[concurrentbatch] = 10*waitingCallers, 10*waitingCallers
+			l.requests = 40 * waitingCallers
 		}
 		all = append(all, l)
 	}
