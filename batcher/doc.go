@@ -36,10 +36,10 @@
 //  5. dispatch gives a free slot to the first batch of a line; carryOut starts the export. An
 //     open batch that is to leave as soon as a slot is free gets one, and is sealed when callers
 //     that are about to run have joined it (board).
-//  6. exportOne calls the next consumer. judge decides what follows. settle counts the
-//     outcome, gives the items back to the budget, admits who waited for them, and goes on
-//     with the next sealed batch; or the batch waits to be sent again (retryLater), or goes
-//     back into the line in parts (divide).
+//  6. exportOne merges what is equal in the batch, if that is wanted, and calls the next
+//     consumer. judge decides what follows. settle counts the outcome, gives the items back to
+//     the budget, admits who waited for them, and goes on with the next sealed batch; or the
+//     batch waits to be sent again (retryLater), or goes back into the line in parts (divide).
 //  7. A caller that waits has its answer when all batches with a share of its request are
 //     settled. If its context ends before, what is pending is withdrawn.
 //
@@ -53,6 +53,8 @@
 //	shutdown.go   the stages of Shutdown
 //	schedule.go   the scheduling goroutine: ticks, and when to send again
 //	flush.go      from sealed to the next consumer: slots and export calls
+//	merge.go      what is equal in a batch, put together before its first export
+//	same.go       what is equal
 //	ready.go      who may have the next slot; which open batch is the fullest
 //	settle.go     what becomes of a batch when its export has ended
 //	retry.go      what failed and is sent again as it is

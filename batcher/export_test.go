@@ -6,6 +6,11 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pprofile"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
 // Armed tells whether the timer is armed.
@@ -176,3 +181,54 @@ func (b *Batcher[T]) Check() error {
 	}
 	return nil
 }
+
+// Merged merges data as a batcher does. It tells whether anything was equal, and copies what came from some of the
+// entries that there were.
+func Merged[T any](s Signal[T], data T) (joined bool, pick func(from, to int) T) {
+	runs, joined := mergeData(s, data, true)
+	of := origins{runs: runs}
+	return joined, func(from, to int) T {
+		if !joined {
+			return s.Copy(data, from, to)
+		}
+		return s.Pick(data, of.picker(from, to))
+	}
+}
+
+// Same tells whether two elements are the same as far as merging is concerned.
+func Same[E any](a, b E) bool {
+	m := new(Merger)
+	switch a := any(a).(type) {
+	case ptrace.ResourceSpans:
+		return same(m, &resourceSpansKin, a, b)
+	case ptrace.ScopeSpans:
+		return same(m, &scopeSpansKin, a, b)
+	case plog.ResourceLogs:
+		return same(m, &resourceLogsKin, a, b)
+	case plog.ScopeLogs:
+		return same(m, &scopeLogsKin, a, b)
+	case pmetric.ResourceMetrics:
+		return same(m, &resourceMetricsKin, a, b)
+	case pmetric.ScopeMetrics:
+		return same(m, &scopeMetricsKin, a, b)
+	case pmetric.Metric:
+		return same(m, &metricKin, a, b)
+	case pprofile.ResourceProfiles:
+		return same(m, &resourceProfilesKin, a, b)
+	case pprofile.ScopeProfiles:
+		return same(m, &scopeProfilesKin, a, b)
+	}
+	panic("nothing that is merged")
+}
+
+func same[E any](m *Merger, k *kin[E], a E, b any) bool {
+	k.signature(m, b.(E))
+	return k.same(m, a, b.(E))
+}
+
+// Limits of merging.
+const (
+	MergedItems = mergedItems
+	MergeSample = mergeSample
+	MostAlike   = mostAlike
+)

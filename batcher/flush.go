@@ -257,12 +257,15 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 	if b.sharing != nil {
 		b.sharing.unprepare(bt.data)
 	}
+	if b.set.MergeResources && bt.attempts == 0 && bt.piece == nil {
+		b.merge(bt)
+	}
 	bt.attempts++
 	e := Export{
 		Items: bt.items, Bytes: -1, Trigger: bt.trigger, Age: bt.sealed.Sub(bt.first),
 		Attempt: bt.attempts, Part: bt.piece != nil,
 	}
-	if b.weighsBytes && bt.piece == nil && bt.attempts == 1 { // it is all there
+	if b.weighsBytes && bt.piece == nil && bt.attempts == 1 && !bt.merged { // it is all there, as it was measured
 		if e.Bytes = bt.bytes; b.sharesBytes() { // which may be a bound
 			e.Bytes = b.signal.Bytes(bt.data)
 		}
@@ -299,14 +302,23 @@ func (b *Batcher[T]) makeReady(bt *batch[T]) {
 	switch {
 	case bt.ready:
 	case bt.piece != nil:
-		from, to := bt.piece.resources()
-		bt.data = b.signal.Copy(bt.piece.of.whole.data, from, to)
+		bt.data = b.copyOf(bt.piece)
 	case !b.early:
 		b.putTogether(bt)
 	case bt.stale.Items > 0:
 		b.leaveOut(bt)
 	}
 	bt.ready = true
+}
+
+// copyOf copies the data of a piece.
+func (b *Batcher[T]) copyOf(pc *piece[T]) T {
+	from, to := pc.resources()
+	whole := pc.of.whole
+	if whole.origins != nil {
+		return b.signal.Pick(whole.data, whole.origins.picker(from, to))
+	}
+	return b.signal.Copy(whole.data, from, to)
 }
 
 // lend returns what to hand to the next consumer. A batch that can be sent again keeps

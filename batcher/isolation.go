@@ -59,7 +59,7 @@ const (
 
 // unit is what is not divided further.
 type unit struct {
-	from, to int // resources of the whole batch
+	from, to int // resources of the whole batch, before they were merged
 	items    int
 	share    int // whose it is, if callers wait
 }
@@ -87,7 +87,12 @@ func (b *Batcher[T]) units(bt *batch[T]) (all []unit) {
 		}
 		return all
 	}
-	resources, wide := b.signal.Resources(bt.data), bt.wide
+	resources, itemsAt := b.signal.Resources(bt.data), func(r int) int { return b.signal.ItemsAt(bt.data, r) }
+	if bt.origins != nil {
+		before := bt.origins.itemsOf()
+		resources, itemsAt = len(before), func(r int) int { return int(before[r]) }
+	}
+	wide := bt.wide
 	if len(wide) == 1 && wide[0] == (extent{0, resources}) {
 		wide = nil // the only request
 	}
@@ -97,7 +102,7 @@ func (b *Batcher[T]) units(bt *batch[T]) (all []unit) {
 			to, wide = wide[0].to, wide[1:]
 		}
 		for ; r < to; r++ {
-			items += b.signal.ItemsAt(bt.data, r)
+			items += itemsAt(r)
 		}
 		if items > 0 { // one without items goes with the next
 			all = append(all, unit{from: from, to: to, items: items})
@@ -286,7 +291,7 @@ func (pc *piece[T]) probe(ordered bool) *batch[T] {
 	return pc.of.cut(from, to, next)
 }
 
-// resources are those of the whole batch that the piece holds.
+// resources are those of the whole batch, before they were merged, that the piece holds.
 func (pc *piece[T]) resources() (from, to int) {
 	return pc.of.units[pc.from].from, pc.of.units[pc.to-1].to
 }

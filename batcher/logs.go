@@ -108,6 +108,33 @@ func (s logs) Cut(ld plog.Logs, z *Sizes) Cutter[plog.Logs] {
 	return newCutter(s, ld, z, resourceLogsOf, resourceLogsLevel)
 }
 
+func (logs) Merge(data plog.Logs, m *Merger) { mergeAll(m, data.ResourceLogs(), &resourceLogsKin) }
+
+func (s logs) Pick(data plog.Logs, p *Picker) plog.Logs {
+	return pickFrom(s, data, resourceLogsOf, resourceLogsLevel, p)
+}
+
+var (
+	resourceLogsKin = kin[plog.ResourceLogs]{
+		signature: func(m *Merger, e plog.ResourceLogs) uint64 { return m.signResource(e.Resource(), e.SchemaUrl()) },
+		same: func(m *Merger, a, b plog.ResourceLogs) bool {
+			return a.SchemaUrl() == b.SchemaUrl() && m.sameResource(a.Resource(), b.Resource())
+		},
+		children: func(e plog.ResourceLogs) int { return e.ScopeLogs().Len() },
+		join:     func(dst, src plog.ResourceLogs) { src.ScopeLogs().MoveAndAppendTo(dst.ScopeLogs()) },
+		within:   func(m *Merger, e plog.ResourceLogs, from []run) { mergeList(m, e.ScopeLogs(), &scopeLogsKin, from) },
+	}
+	scopeLogsKin = kin[plog.ScopeLogs]{
+		signature: func(m *Merger, e plog.ScopeLogs) uint64 { return m.signScope(e.Scope(), e.SchemaUrl()) },
+		same: func(m *Merger, a, b plog.ScopeLogs) bool {
+			return a.SchemaUrl() == b.SchemaUrl() && m.sameScope(a.Scope(), b.Scope())
+		},
+		children: func(e plog.ScopeLogs) int { return e.LogRecords().Len() },
+		join:     func(dst, src plog.ScopeLogs) { src.LogRecords().MoveAndAppendTo(dst.LogRecords()) },
+		within:   func(m *Merger, _ plog.ScopeLogs, from []run) { m.leaf(from) },
+	}
+)
+
 var (
 	resourceLogsLevel = level[plog.ResourceLogs]{
 		items: func(rl plog.ResourceLogs) (n int) {
@@ -136,7 +163,7 @@ var (
 			return nest(sl, logRecordsOf, logRecordLevel)
 		},
 	}
-	logRecordLevel = level[plog.LogRecord]{items: one[plog.LogRecord], move: plog.LogRecord.MoveTo}
+	logRecordLevel = level[plog.LogRecord]{items: one[plog.LogRecord], move: plog.LogRecord.MoveTo, copy: plog.LogRecord.CopyTo}
 )
 
 func resourceLogsOf(ld plog.Logs) sequence[plog.ResourceLogs] { return ld.ResourceLogs() }

@@ -186,6 +186,92 @@ func (s metrics) Cut(md pmetric.Metrics, z *Sizes) Cutter[pmetric.Metrics] {
 	return newCutter(s, md, z, resourceMetricsOf, resourceMetricsLevel)
 }
 
+func (metrics) Merge(data pmetric.Metrics, m *Merger) {
+	mergeAll(m, data.ResourceMetrics(), &resourceMetricsKin)
+}
+
+func (s metrics) Pick(data pmetric.Metrics, p *Picker) pmetric.Metrics {
+	return pickFrom(s, data, resourceMetricsOf, resourceMetricsLevel, p)
+}
+
+var (
+	resourceMetricsKin = kin[pmetric.ResourceMetrics]{
+		signature: func(m *Merger, e pmetric.ResourceMetrics) uint64 { return m.signResource(e.Resource(), e.SchemaUrl()) },
+		same: func(m *Merger, a, b pmetric.ResourceMetrics) bool {
+			return a.SchemaUrl() == b.SchemaUrl() && m.sameResource(a.Resource(), b.Resource())
+		},
+		children: func(e pmetric.ResourceMetrics) int { return e.ScopeMetrics().Len() },
+		join:     func(dst, src pmetric.ResourceMetrics) { src.ScopeMetrics().MoveAndAppendTo(dst.ScopeMetrics()) },
+		within: func(m *Merger, e pmetric.ResourceMetrics, from []run) {
+			mergeList(m, e.ScopeMetrics(), &scopeMetricsKin, from)
+		},
+	}
+	scopeMetricsKin = kin[pmetric.ScopeMetrics]{
+		signature: func(m *Merger, e pmetric.ScopeMetrics) uint64 { return m.signScope(e.Scope(), e.SchemaUrl()) },
+		same: func(m *Merger, a, b pmetric.ScopeMetrics) bool {
+			return a.SchemaUrl() == b.SchemaUrl() && m.sameScope(a.Scope(), b.Scope())
+		},
+		children: func(e pmetric.ScopeMetrics) int { return e.Metrics().Len() },
+		join:     func(dst, src pmetric.ScopeMetrics) { src.Metrics().MoveAndAppendTo(dst.Metrics()) },
+		within:   func(m *Merger, e pmetric.ScopeMetrics, from []run) { mergeList(m, e.Metrics(), &metricKin, from) },
+	}
+	metricKin = kin[pmetric.Metric]{
+		signature: signMetric,
+		same:      sameMetric,
+		children:  pointsInMetric,
+		join:      joinMetric,
+		within:    func(m *Merger, _ pmetric.Metric, from []run) { m.leaf(from) },
+	}
+)
+
+func signMetric(m *Merger, e pmetric.Metric) uint64 {
+	temporality, monotonic := pointsMean(e)
+	sum := m.signAttributes(e.Metadata()) + mix(signText(e.Name()), signText(e.Description())) + signText(e.Unit())
+	if monotonic {
+		sum++
+	}
+	return mix(sum, uint64(e.Type())<<32|uint64(uint32(temporality)))
+}
+
+// sameMetric tells whether a is equal to b, whose signature is the last one, but for the data points.
+func sameMetric(m *Merger, a, b pmetric.Metric) bool {
+	temporality, monotonic := pointsMean(a)
+	temporalityB, monotonicB := pointsMean(b)
+	return a.Name() == b.Name() && a.Type() == b.Type() && temporality == temporalityB && monotonic == monotonicB &&
+		a.Unit() == b.Unit() && a.Description() == b.Description() && m.sameAttributes(a.Metadata())
+}
+
+// pointsMean is what the type of a metric tells about all of its data points.
+func pointsMean(m pmetric.Metric) (t pmetric.AggregationTemporality, monotonic bool) {
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		return m.Sum().AggregationTemporality(), m.Sum().IsMonotonic()
+	case pmetric.MetricTypeHistogram:
+		return m.Histogram().AggregationTemporality(), false
+	case pmetric.MetricTypeExponentialHistogram:
+		return m.ExponentialHistogram().AggregationTemporality(), false
+	case pmetric.MetricTypeGauge, pmetric.MetricTypeSummary, pmetric.MetricTypeEmpty:
+	}
+	return 0, false
+}
+
+// joinMetric moves the data points of a metric behind those of another one of the same type.
+func joinMetric(dst, src pmetric.Metric) {
+	switch src.Type() {
+	case pmetric.MetricTypeGauge:
+		src.Gauge().DataPoints().MoveAndAppendTo(dst.Gauge().DataPoints())
+	case pmetric.MetricTypeSum:
+		src.Sum().DataPoints().MoveAndAppendTo(dst.Sum().DataPoints())
+	case pmetric.MetricTypeHistogram:
+		src.Histogram().DataPoints().MoveAndAppendTo(dst.Histogram().DataPoints())
+	case pmetric.MetricTypeExponentialHistogram:
+		src.ExponentialHistogram().DataPoints().MoveAndAppendTo(dst.ExponentialHistogram().DataPoints())
+	case pmetric.MetricTypeSummary:
+		src.Summary().DataPoints().MoveAndAppendTo(dst.Summary().DataPoints())
+	case pmetric.MetricTypeEmpty:
+	}
+}
+
 var (
 	resourceMetricsLevel = level[pmetric.ResourceMetrics]{
 		items: func(rm pmetric.ResourceMetrics) (n int) {
@@ -220,13 +306,14 @@ var (
 		header:   metricHeader,
 		children: pointsOf,
 	}
-	numberLevel       = level[pmetric.NumberDataPoint]{items: one[pmetric.NumberDataPoint], move: pmetric.NumberDataPoint.MoveTo}
-	histogramLevel    = level[pmetric.HistogramDataPoint]{items: one[pmetric.HistogramDataPoint], move: pmetric.HistogramDataPoint.MoveTo}
+	numberLevel       = level[pmetric.NumberDataPoint]{items: one[pmetric.NumberDataPoint], move: pmetric.NumberDataPoint.MoveTo, copy: pmetric.NumberDataPoint.CopyTo}
+	histogramLevel    = level[pmetric.HistogramDataPoint]{items: one[pmetric.HistogramDataPoint], move: pmetric.HistogramDataPoint.MoveTo, copy: pmetric.HistogramDataPoint.CopyTo}
 	expHistogramLevel = level[pmetric.ExponentialHistogramDataPoint]{
 		items: one[pmetric.ExponentialHistogramDataPoint],
 		move:  pmetric.ExponentialHistogramDataPoint.MoveTo,
+		copy:  pmetric.ExponentialHistogramDataPoint.CopyTo,
 	}
-	summaryLevel = level[pmetric.SummaryDataPoint]{items: one[pmetric.SummaryDataPoint], move: pmetric.SummaryDataPoint.MoveTo}
+	summaryLevel = level[pmetric.SummaryDataPoint]{items: one[pmetric.SummaryDataPoint], move: pmetric.SummaryDataPoint.MoveTo, copy: pmetric.SummaryDataPoint.CopyTo}
 )
 
 func resourceMetricsOf(md pmetric.Metrics) sequence[pmetric.ResourceMetrics] {
@@ -284,6 +371,9 @@ func metricHeader(src, dst pmetric.Metric) {
 	case pmetric.MetricTypeSummary:
 		dst.SetEmptySummary()
 	case pmetric.MetricTypeEmpty:
+		if dst.Type() != pmetric.MetricTypeEmpty {
+			src.CopyTo(dst) // there is no other way to take a type away
+		}
 	}
 }
 

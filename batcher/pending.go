@@ -47,6 +47,9 @@ type batch[T any] struct {
 	heap  int  // taken of the budget, if that is limited
 	ready bool // data is set; only looked at where that happens late
 
+	merged  bool     // what was equal in data is one since its first export
+	origins *origins // what data was before; nil: it is as it was, or is never divided
+
 	// shares are the requests in the batch whose callers wait, in order; one that was
 	// withdrawn keeps its place with 0 items. Nil where nobody waits.
 	shares []share[T]

@@ -437,6 +437,89 @@ func (s profiles) Copy(p *ProfilesData, from, to int) *ProfilesData {
 	return c
 }
 
+// Merge leaves the dictionary alone: what is equal refers to the same entries.
+func (profiles) Merge(p *ProfilesData, m *Merger) {
+	if p.names == nil {
+		restoreNames(p.pd) // what has an index in place of a name looks like one without
+	}
+	mergeAll(m, p.pd.ResourceProfiles(), &resourceProfilesKin)
+	p.sized = p.sized && !m.joined
+}
+
+var (
+	resourceProfilesKin = kin[pprofile.ResourceProfiles]{
+		signature: func(m *Merger, e pprofile.ResourceProfiles) uint64 {
+			return m.signResource(e.Resource(), e.SchemaUrl())
+		},
+		same: func(m *Merger, a, b pprofile.ResourceProfiles) bool {
+			return a.SchemaUrl() == b.SchemaUrl() && m.sameResource(a.Resource(), b.Resource())
+		},
+		children: func(e pprofile.ResourceProfiles) int { return e.ScopeProfiles().Len() },
+		join:     func(dst, src pprofile.ResourceProfiles) { src.ScopeProfiles().MoveAndAppendTo(dst.ScopeProfiles()) },
+		within: func(m *Merger, e pprofile.ResourceProfiles, from []run) {
+			mergeList(m, e.ScopeProfiles(), &scopeProfilesKin, from)
+		},
+	}
+	scopeProfilesKin = kin[pprofile.ScopeProfiles]{
+		signature: func(m *Merger, e pprofile.ScopeProfiles) uint64 { return m.signScope(e.Scope(), e.SchemaUrl()) },
+		same: func(m *Merger, a, b pprofile.ScopeProfiles) bool {
+			return a.SchemaUrl() == b.SchemaUrl() && m.sameScope(a.Scope(), b.Scope())
+		},
+		children: func(e pprofile.ScopeProfiles) int { return e.Profiles().Len() },
+		join:     func(dst, src pprofile.ScopeProfiles) { src.Profiles().MoveAndAppendTo(dst.Profiles()) },
+		within:   func(m *Merger, _ pprofile.ScopeProfiles, from []run) { m.leaf(from) },
+	}
+)
+
+// Pick copies the part of the dictionary that the profiles refer to.
+func (s profiles) Pick(p *ProfilesData, picker *Picker) *ProfilesData {
+	all := s.New(0)
+	p.pd.Dictionary().CopyTo(all.pd.Dictionary())
+	nest(p.pd, resourceProfilesOf, resourceProfilesLevel).pick(all.pd, picker)
+	entries := make([]int, all.pd.ResourceProfiles().Len())
+	for i := range entries {
+		entries[i] = i
+	}
+	c := s.New(len(entries))
+	t := newTransfer(all)
+	defer t.free()
+	t.pick(all, c, entries, true)
+	return c
+}
+
+// Levels of profiles are only for picking.
+var (
+	resourceProfilesLevel = level[pprofile.ResourceProfiles]{
+		header: func(src, dst pprofile.ResourceProfiles) {
+			src.Resource().CopyTo(dst.Resource())
+			dst.SetSchemaUrl(src.SchemaUrl())
+		},
+		children: func(e pprofile.ResourceProfiles) inside[pprofile.ResourceProfiles] {
+			return nest(e, scopeProfilesOf, scopeProfilesLevel)
+		},
+	}
+	scopeProfilesLevel = level[pprofile.ScopeProfiles]{
+		header: func(src, dst pprofile.ScopeProfiles) {
+			src.Scope().CopyTo(dst.Scope())
+			dst.SetSchemaUrl(src.SchemaUrl())
+		},
+		children: func(e pprofile.ScopeProfiles) inside[pprofile.ScopeProfiles] {
+			return nest(e, profilesOf, profileLevel)
+		},
+	}
+	profileLevel = level[pprofile.Profile]{copy: pprofile.Profile.CopyTo}
+)
+
+func resourceProfilesOf(pd pprofile.Profiles) sequence[pprofile.ResourceProfiles] {
+	return pd.ResourceProfiles()
+}
+
+func scopeProfilesOf(e pprofile.ResourceProfiles) sequence[pprofile.ScopeProfiles] {
+	return e.ScopeProfiles()
+}
+
+func profilesOf(e pprofile.ScopeProfiles) sequence[pprofile.Profile] { return e.Profiles() }
+
 func (profiles) Partial(err error, rest *ProfilesData) error {
 	return xconsumererror.NewProfiles(consumererror.NewRetryableError(err), rest.Profiles())
 }

@@ -80,6 +80,7 @@ func randomSettings(random *rand.Rand) batcher.Settings {
 		set.MetadataCardinalityLimit = random.IntN(4)
 		set.MaxConcurrentExportsPerPartition = random.IntN(set.MaxConcurrentExports + 1)
 	}
+	set.MergeResources = random.IntN(3) == 0
 	return set
 }
 

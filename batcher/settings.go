@@ -72,6 +72,11 @@ type Settings struct {
 	// copied before its export, if WaitForResult or Retry needs that.
 	NextMutates bool
 
+	// MergeResources puts the items under equal resources and scopes, and data points of equal
+	// metrics, under one entry of their batch, before its first export. It is left out where requests
+	// are large, or all differ.
+	MergeResources bool
+
 	// ShutdownTimeout is the longest Shutdown takes; 0 leaves it to its context.
 	ShutdownTimeout time.Duration
 

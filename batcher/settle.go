@@ -198,7 +198,7 @@ func (b *Batcher[T]) narrow(bt *batch[T], part T, end *ending[T]) {
 		end.unused = append(end.unused, bt.data)
 		bt.lent = false
 	}
-	bt.data, bt.wide = part, nil
+	bt.data, bt.wide, bt.origins = part, nil, nil
 	bt.blurred = bt.shares != nil || bt.piece != nil
 }
 

@@ -39,6 +39,12 @@ type Signal[T any] interface {
 	// but without, another. It only reads data, also where data is marked read-only.
 	Copy(data T, from, to int) T
 
+	// Merge puts elements of data together that are equal but for what is in them.
+	Merge(data T, m *Merger)
+
+	// Pick copies what p picks of merged data, with all that it lies in. It only reads data.
+	Pick(data T, p *Picker) T
+
 	// Heap estimates the bytes of memory that data takes. It walks all of it.
 	Heap(data T) int
 

@@ -16,7 +16,9 @@ type level[E any] struct {
 	items func(E) int
 	// move moves the whole element and leaves src empty.
 	move func(src, dst E)
-	// header copies to dst what both parts of an element that is cut in two must
+	// copy copies an item to dst. Nil for elements that have children.
+	copy func(src, dst E)
+	// header copies to dst, which may be another element without its children, what both parts of an element that is cut in two must
 	// have: all but its children. Nil for items, which are never cut.
 	header func(src, dst E)
 	// children opens what is inside the element. Nil for items.
@@ -42,6 +44,11 @@ type inside[E any] interface {
 	finish(dst E)
 	// trim removes from the element what take left behind.
 	trim()
+	// empty tells whether there are no children.
+	empty() bool
+	// pick copies what p picks of the children to those of dst, and tells whether that is
+	// any. It only reads.
+	pick(dst E, p *Picker) bool
 }
 
 // walker goes through a slice once, from front to back, however many pieces are
@@ -258,6 +265,44 @@ func (w *walker[E]) trim() {
 	w.at = 0
 }
 
+func (w *walker[E]) empty() bool { return w.src.Len() == 0 }
+
+func (w *walker[E]) pick(dst sequence[E], p *Picker) (picked bool) {
+	if w.children == nil {
+		for i := range w.src.Len() {
+			if p.next() {
+				w.copy(w.src.At(i), dst.AppendEmpty())
+				picked = true
+			}
+		}
+		return picked
+	}
+	spare := -1 // index in dst of a part that nothing was picked for
+	for i := range w.src.Len() {
+		e := w.src.At(i)
+		if spare < 0 {
+			spare = dst.Len()
+			dst.AppendEmpty()
+		}
+		part := dst.At(spare)
+		w.header(e, part)
+		open := w.children(e)
+		if open == nil || open.empty() {
+			if !p.next() {
+				continue
+			}
+		} else if !open.pick(part, p) {
+			continue
+		}
+		picked, spare = true, -1
+	}
+	if spare >= 0 {
+		i := -1
+		dst.RemoveIf(func(E) bool { i++; return i == spare })
+	}
+	return picked
+}
+
 // nested walks the slice of C that of finds in an element E.
 type nested[E, C any] struct {
 	walker[C]
@@ -269,6 +314,8 @@ func (n *nested[E, C]) take(dst E, room Size) Size { return n.walker.take(n.of(d
 func (n *nested[E, C]) alone(dst E) { n.walker.alone(n.of(dst)) }
 
 func (n *nested[E, C]) finish(dst E) { n.walker.finish(n.of(dst)) }
+
+func (n *nested[E, C]) pick(dst E, p *Picker) bool { return n.walker.pick(n.of(dst), p) }
 
 // nest opens the children of e, which of finds and child describes.
 func nest[E, C any](e E, of func(E) sequence[C], child level[C]) inside[E] {
@@ -320,6 +367,13 @@ func (c *cutter[T]) Rest() T {
 	rest := c.signal.New(0)
 	c.signal.Move(c.data, rest)
 	return rest
+}
+
+// pickFrom is Pick for data whose outermost slice of finds and outermost describes.
+func pickFrom[T, E any](s Signal[T], data T, of func(T) sequence[E], outermost level[E], p *Picker) T {
+	c := s.New(0)
+	nest(data, of, outermost).pick(c, p)
+	return c
 }
 
 func one[E any](E) int { return 1 }

@@ -108,6 +108,37 @@ func (s traces) Cut(td ptrace.Traces, z *Sizes) Cutter[ptrace.Traces] {
 	return newCutter(s, td, z, resourceSpansOf, resourceSpansLevel)
 }
 
+func (traces) Merge(data ptrace.Traces, m *Merger) {
+	mergeAll(m, data.ResourceSpans(), &resourceSpansKin)
+}
+
+func (s traces) Pick(data ptrace.Traces, p *Picker) ptrace.Traces {
+	return pickFrom(s, data, resourceSpansOf, resourceSpansLevel, p)
+}
+
+var (
+	resourceSpansKin = kin[ptrace.ResourceSpans]{
+		signature: func(m *Merger, e ptrace.ResourceSpans) uint64 { return m.signResource(e.Resource(), e.SchemaUrl()) },
+		same: func(m *Merger, a, b ptrace.ResourceSpans) bool {
+			return a.SchemaUrl() == b.SchemaUrl() && m.sameResource(a.Resource(), b.Resource())
+		},
+		children: func(e ptrace.ResourceSpans) int { return e.ScopeSpans().Len() },
+		join:     func(dst, src ptrace.ResourceSpans) { src.ScopeSpans().MoveAndAppendTo(dst.ScopeSpans()) },
+		within: func(m *Merger, e ptrace.ResourceSpans, from []run) {
+			mergeList(m, e.ScopeSpans(), &scopeSpansKin, from)
+		},
+	}
+	scopeSpansKin = kin[ptrace.ScopeSpans]{
+		signature: func(m *Merger, e ptrace.ScopeSpans) uint64 { return m.signScope(e.Scope(), e.SchemaUrl()) },
+		same: func(m *Merger, a, b ptrace.ScopeSpans) bool {
+			return a.SchemaUrl() == b.SchemaUrl() && m.sameScope(a.Scope(), b.Scope())
+		},
+		children: func(e ptrace.ScopeSpans) int { return e.Spans().Len() },
+		join:     func(dst, src ptrace.ScopeSpans) { src.Spans().MoveAndAppendTo(dst.Spans()) },
+		within:   func(m *Merger, _ ptrace.ScopeSpans, from []run) { m.leaf(from) },
+	}
+)
+
 var (
 	resourceSpansLevel = level[ptrace.ResourceSpans]{
 		items: func(rs ptrace.ResourceSpans) (n int) {
@@ -136,7 +167,7 @@ var (
 			return nest(ss, spansOf, spanLevel)
 		},
 	}
-	spanLevel = level[ptrace.Span]{items: one[ptrace.Span], move: ptrace.Span.MoveTo}
+	spanLevel = level[ptrace.Span]{items: one[ptrace.Span], move: ptrace.Span.MoveTo, copy: ptrace.Span.CopyTo}
 )
 
 func resourceSpansOf(td ptrace.Traces) sequence[ptrace.ResourceSpans] { return td.ResourceSpans() }
