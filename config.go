@@ -85,6 +85,10 @@ type Config struct {
 	// Default: the Collector's settings, but not enabled.
 	RetryOnFailure RetryConfig `mapstructure:"retry_on_failure"`
 
+	// MergeResources puts items under equal resources and scopes, and data points of equal metrics,
+	// under one entry of their batch. Default false.
+	MergeResources bool `mapstructure:"merge_resources"`
+
 	// ShutdownTimeout is the longest a shutdown takes. Default 30s. 0: only the
 	// deadline of the Collector's own context, which usually has none.
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
@@ -171,6 +175,7 @@ func (cfg *Config) settings() batcher.Settings {
 			RandomizationFactor: cfg.RetryOnFailure.RandomizationFactor,
 			MaxElapsedTime:      cfg.RetryOnFailure.MaxElapsedTime,
 		},
+		MergeResources:  cfg.MergeResources,
 		ShutdownTimeout: cfg.ShutdownTimeout,
 	}
 }

@@ -32,6 +32,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		ExportTimeout:                    0,
 		WaitForResult:                    false,
 		FlushWhenIdle:                    nil,
+		MergeResources:                   false,
 		RetryOnFailure: RetryConfig{ // configretry.NewDefaultBackOffConfig, but not enabled
 			Enabled:             false,
 			InitialInterval:     5 * time.Second,
@@ -72,6 +73,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		ExportTimeout:                    20 * time.Second,
 		WaitForResult:                    true,
 		FlushWhenIdle:                    new(false),
+		MergeResources:                   true,
 		RetryOnFailure: RetryConfig{
 			Enabled:             true,
 			InitialInterval:     time.Second,
@@ -294,10 +296,10 @@ var rejected = map[string][]rejection{
 		{"metadata_keys::2", "empty", "accepted are names of client metadata"},
 	},
 
-	"unknown_key":             {{"send_batch_maxsize", "5", "send_batch_max_size"}},
-	"unknown_key_case":        {{"Timeout", "3s", "timeout"}},
-	"unknown_limit_mib":       {{"limit_mib", "512", "queue_size, memory_limit"}},
-	"unknown_merge_resources": {{"merge_resources", "true", "block_on_overflow"}},
+	"unknown_key":           {{"send_batch_maxsize", "5", "send_batch_max_size"}},
+	"unknown_key_case":      {{"Timeout", "3s", "timeout"}},
+	"unknown_limit_mib":     {{"limit_mib", "512", "queue_size, memory_limit"}},
+	"unknown_num_consumers": {{"num_consumers", "10", "max_concurrent_exports"}},
 
 	"duration_without_unit":        {{"timeout", "5", "duration"}},
 	"duration_without_unit_quoted": {{"timeout", "5", "duration"}},
@@ -352,7 +354,7 @@ var rejected = map[string][]rejection{
 		{"timeout", "soon", "duration"},
 		{"queue_size", "large", "int"},
 		{"memory_limit", `"large"`, "size"},
-		{"merge_resources", "5", "memory_limit"},
+		{"merge_resources", "5", "bool"},
 	},
 }
 
