@@ -54,6 +54,7 @@ func TestPooledItemsArriveIntactExactlyOnce(t *testing.T) {
 		waiting  bool
 		mutates  bool // the exporter, so that the processor copies what it may have to repeat
 		divided  bool // by the tenants in it, of which a request has one or two
+		merged   bool // what is equal in it is one
 		requests int  // of all signals together
 	}{
 		{waiting: false, requests: 12_000},
@@ -62,8 +63,11 @@ func TestPooledItemsArriveIntactExactlyOnce(t *testing.T) {
 		{waiting: true, mutates: true, requests: 3_000},
 		{waiting: false, divided: true, requests: 3_000},
 		{waiting: true, divided: true, requests: 3_000},
+		{waiting: false, merged: true, requests: 3_000},
+		{waiting: true, merged: true, requests: 3_000},
+		{waiting: true, merged: true, mutates: true, requests: 3_000},
 	} {
-		t.Run(fmt.Sprintf("waiting=%t/mutates=%t/divided=%t", tt.waiting, tt.mutates, tt.divided), func(t *testing.T) {
+		t.Run(fmt.Sprintf("waiting=%t/mutates=%t/divided=%t/merged=%t", tt.waiting, tt.mutates, tt.divided, tt.merged), func(t *testing.T) {
 			keys := "[]"
 			if tt.divided {
 				keys = "[" + harness.TenantKey + "]"
@@ -73,7 +77,8 @@ func TestPooledItemsArriveIntactExactlyOnce(t *testing.T) {
 			backend.Judge(j.verdict)
 			address, stop := startCollector(t, fmt.Sprintf(
 				"{wait_for_result: %t, timeout: 20ms, send_batch_size: 60, send_batch_max_size: 70, resource_keys: %s, "+
-					"retry_on_failure: {enabled: true, initial_interval: 2ms, max_interval: 10ms}}", tt.waiting, keys),
+					"merge_resources: %t, retry_on_failure: {enabled: true, initial_interval: 2ms, max_interval: 10ms}}",
+				tt.waiting, keys, tt.merged),
 				sink{backend: backend, mutates: tt.mutates})
 
 			ctx, cancel := context.WithTimeout(t.Context(), sendTimeout)
