@@ -108,8 +108,9 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 bench-gate: ## fail where what is promised of CPU, allocations, memory or throughput is missed (module bench/); 5 minutes
 	$(GO) test -C bench -count=1 -v -timeout 20m $(TESTFLAGS) . -margin $(MARGIN)
 
+# Idleness has a file of its own, see bench/README.md: it is measured ten times.
 bench-results: ## the gate and all cases beyond it, every round written to bench/results/; 20 minutes
-	$(GO) test -C bench -count=1 -v -timeout 60m $(TESTFLAGS) . -full \
+	$(GO) test -C bench -count=1 -v -timeout 60m -skip '^(TestIdle|TestMemoryOfTenant)$$' $(TESTFLAGS) . -full \
 		-results "results/ratios-$$(nproc)-cores.txt" -commit "$$(git describe --always --dirty --exclude '*')"
 
 # Other programs on the machine cost this one more than the others: what it compares differs by a few percent.

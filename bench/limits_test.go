@@ -118,7 +118,7 @@ var claims = map[string][]claim{
 		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.5}}, {of: allocations, bar: bar{aim: tenantKeys, held: 1.5}},
 	},
 	"Tenants/items=10/tenants=1000/producers=8": {
-		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.65}}, {of: allocations, bar: bar{aim: tenantKeys, held: 1.5}},
+		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.8}}, {of: allocations, bar: bar{aim: tenantKeys, held: 1.5}},
 	},
 
 	"Contest/contest=slow_downstream": {

@@ -160,15 +160,21 @@ func (e *entry) each(unit string) ([]float64, error) {
 }
 
 // pair takes the first round of a with the first of b, and so on. Rounds are only comparable if both took
-// turns, so there have to be as many. What was measured a single time, because it takes long,
-// is held against every round of the other.
+// turns, so there have to be as many. Of what was measured few times, because it takes long, the median is
+// held against every round of the other.
 func pair(a, b []float64, of, by *entry, f func(a, b float64) float64) ([]float64, error) {
 	if of.file != by.file {
 		return nil, fmt.Errorf("%s is in %s and %s in %s: they did not take turns", of.name, of.file.name, by.name, by.file.name)
 	}
 	n := max(len(a), len(b))
-	if len(a) != len(b) && min(len(a), len(b)) != 1 {
+	if len(a) != len(b) && min(len(a), len(b)) > max(1, n/4) {
 		return nil, fmt.Errorf("%s: %d rounds of %s, but %d of %s", of.file.name, len(a), of.name, len(b), by.name)
+	}
+	if len(a) < n {
+		a = []float64{spreadOf(a).median}
+	}
+	if len(b) < n {
+		b = []float64{spreadOf(b).median}
 	}
 	all := make([]float64, n)
 	for i := range all {
