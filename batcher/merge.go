@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"sync"
 )
@@ -149,6 +150,7 @@ func mergeList[E any, S sequence[E]](m *Merger, list S, k *kin[E], from []run) {
 func findGroups[E any, S sequence[E]](m *Merger, list S, k *kin[E], from []run) bool {
 	n, first := list.Len(), len(m.groups)
 	mask := m.clear(n)
+	shift := bits.LeadingZeros64(mask)
 	for i, left := 0, int32(0); i < n; i++ {
 		var entry int32
 		if m.keeps {
@@ -171,7 +173,7 @@ func findGroups[E any, S sequence[E]](m *Merger, list S, k *kin[E], from []run) 
 			break
 		}
 		signature, others := k.signature(m, e), 0
-		for s := signature & mask; ; s = (s + 1) & mask {
+		for s := signature * scatter >> shift; ; s = (s + 1) & mask {
 			g := int(m.slots[s]) - 1
 			if g < 0 || others == mostAlike {
 				m.groups = append(m.groups, group{signature: signature, index: int32(i), entry: entry})
@@ -198,6 +200,11 @@ func findGroups[E any, S sequence[E]](m *Merger, list S, k *kin[E], from []run) 
 	m.sample = 0
 	return true
 }
+
+// scatter divides signatures among the places of a hash table. It is random: a sender who knew it could choose what
+// lies in one place, and the time would grow with the square. (Multiplicative hashing: Dietzfelbinger et al., "A Reliable
+// Randomized Algorithm for the Closest-Pair Problem", 1997.)
+var scatter = rand.Uint64() | 1
 
 // clear makes room in the hash table for n elements, and returns the mask of its indices.
 func (m *Merger) clear(n int) uint64 {
