@@ -171,6 +171,14 @@ const (
 // medians of the same code differ by a tenth from run to run.
 const byteTolerance = 1.2
 
+// What merge_resources has to be worth, for requests of five services.
+var (
+	mergePrice   = bar{aim: 400}              // ns of CPU for an incoming resource; shown, not enforced
+	mergeShare   = bar{aim: 1}                // that, as a share of what encoding and decoding takes less
+	mergedCodec  = bar{aim: 0.5, held: 0.65}  // encoding and decoding, of what it takes without; 1 item a request
+	mergedShrink = bar{aim: 2.5, least: true} // encoded bytes; 1 item a request
+)
+
 // How full batches have to be at 100,000 items a second, as a share of batch's.
 var (
 	fillDefaults  = bar{aim: 0.98, least: true}

@@ -89,6 +89,12 @@ func recordRequests(name string, c cost) {
 	}
 }
 
+// recordMerging does the same for requests whose batches were encoded and decoded then.
+func recordMerging(name string, consume, codec cost, encoded float64) {
+	record("%s/impl=boundedbatch-%d\t%d\t%.4g cpu-ns/req\t%.4g codec-cpu-ns/req\t%.4g encoded-B/req\n", name, runtime.GOMAXPROCS(0),
+		consume.requests, cpuPerRequest(consume), cpuPerRequest(codec), encoded)
+}
+
 // recordSplit does the same for one request that was cut.
 func recordSplit(bench, name string, items int, c cost) {
 	per := 1 / float64(items)

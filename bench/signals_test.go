@@ -332,6 +332,7 @@ type anySignal interface {
 	benchmarkLoad(b *testing.B, l *load, p peer)
 	benchmarkSplit(b *testing.B, sc *splitCase, p peer, items int)
 	compare(t *testing.T, l *load) comparison
+	compareMerging(t *testing.T, items int) merging
 	compareSplit(t *testing.T, sc *splitCase) []split
 	benchmarkWaiting(b *testing.B, p peer, w *waitingCase)
 	measureWaiting(t *testing.T, w *waitingCase) comparison

@@ -122,6 +122,18 @@ var groups = []group{
 		},
 	},
 	{
+		title: "Merging",
+		text: "`merge_resources`, requests of five services in turn, resources with 8 attributes: the CPU that it adds to a request, which is " +
+			"one incoming resource; the CPU of encoding a batch and decoding it again; the encoded bytes.",
+		command: gate,
+		rows: []row{
+			{what: "merging a resource, requests of {items} {signal}", of: "Merge/signal=traces|logs|metrics/items=1|10/impl=boundedbatch", num: term{set: "merge=true", minus: "merge=false", unit: "cpu-ns/req"}, in: "ns", bar: atMost(400)},
+			{what: "encoding and decoding, requests of {items} {signal}", of: "Merge/signal=traces|logs|metrics/items=1/impl=boundedbatch", num: term{set: "merge=true", unit: "codec-cpu-ns/req"}, den: &term{set: "merge=false", unit: "codec-cpu-ns/req"}, against: "not merged", bar: atMost(0.5)},
+			{what: "encoding and decoding, requests of {items} {signal}", of: "Merge/signal=traces|logs|metrics/items=10/impl=boundedbatch", num: term{set: "merge=true", unit: "codec-cpu-ns/req"}, den: &term{set: "merge=false", unit: "codec-cpu-ns/req"}, against: "not merged"},
+			{what: "encoded bytes, requests of {items} {signal}", of: "Merge/signal=traces|logs|metrics/items=1/impl=boundedbatch", num: term{set: "merge=true", unit: "encoded-B/req"}, den: &term{set: "merge=false", unit: "encoded-B/req"}, against: "not merged", bar: atMost(0.4)},
+		},
+	},
+	{
 		title:   "Tenants",
 		text:    "Requests of 10 items of tenants in turn, which one metadata key tells apart, in batches of 500 items. What is allocated includes a request's share of its batch.",
 		command: gate,
