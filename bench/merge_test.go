@@ -76,7 +76,6 @@ func (s *signal[T]) compareMerging(t *testing.T, items int) (of merging) {
 	for i := range rigs {
 		// Batches are counted: there are fewer entries in those that are merged.
 		rigs[i] = newRig(t, s, boundedbatch, map[string]any{"merge_resources": i == 1}, &sink[T]{entries: func(T) int { return 1 }})
-		defer rigs[i].stop(t)
 	}
 	for round := range rounds + 1 {
 		var consume, codec [2]cost
@@ -103,6 +102,9 @@ func (s *signal[T]) compareMerging(t *testing.T, items int) (of merging) {
 			name := fmt.Sprintf("Merge/signal=%s/items=%d/merge=%t", s, items, i == 1)
 			recordMerging(name, consume[i], codec[i], float64(of.encoded[i])/float64(perBatch))
 		}
+	}
+	for _, r := range rigs {
+		r.stop(t)
 	}
 	return of
 }
