@@ -402,6 +402,24 @@ func TestManyAttributesInAnyOrder(t *testing.T) {
 	}
 }
 
+// Of one key the values must be in the same order, wherever it is among others.
+func TestManyAttributesOfOneKey(t *testing.T) {
+	const n = 100
+	entry := func(key string, value int) string { return fmt.Sprintf(`%s={"intValue":"%d"}`, key, value) }
+	var twice, others []string // values of one key, and of others
+	for i := range n {
+		twice, others = append(twice, entry("twice", i)), append(others, entry(fmt.Sprint("other", i), i))
+	}
+	swapped := slices.Clone(twice)
+	swapped[3], swapped[70] = swapped[70], swapped[3]
+	var mixed []string
+	for i := range n {
+		mixed = append(mixed, others[n-1-i], twice[i])
+	}
+	require.Equal(t, 1, mergedResources(t, attributesOf(t, slices.Concat(twice, others)...), attributesOf(t, mixed...)))
+	require.Equal(t, 2, mergedResources(t, attributesOf(t, slices.Concat(swapped, others)...), attributesOf(t, mixed...)))
+}
+
 // Texts that a signature does not tell apart are compared. If there are very many of them, what is found to differ
 // from some stays where it is: nobody can make this take long.
 func TestEqualSignaturesAreNotTrusted(t *testing.T) {
