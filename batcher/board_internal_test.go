@@ -6,16 +6,18 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/pdata/plog"
 )
 
 // aboard is a batcher with one slot, which a batch of one record that a caller waits for has got, and is
 // to be boarded. Nobody carries that out but the test.
-func aboard(t *testing.T) (b *Batcher[plog.Logs], c *caller[plog.Logs], sizes *[]int) {
+func aboard(t *testing.T, keys ...string) (b *Batcher[plog.Logs], c *caller[plog.Logs], sizes *[]int) {
 	t.Helper()
 	sizes = new([]int)
 	b, err := New(Logs(), Settings{
 		SendBatchSize: 10, QueueSize: 10, MaxConcurrentExports: 1, WaitForResult: true, FlushWhenIdle: true,
+		MetadataKeys: keys,
 	}, func(_ context.Context, ld plog.Logs) error {
 		*sizes = append(*sizes, ld.LogRecordCount())
 		return nil
@@ -26,12 +28,13 @@ func aboard(t *testing.T) (b *Batcher[plog.Logs], c *caller[plog.Logs], sizes *[
 	data.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
 	c = &caller[plog.Logs]{items: 1}
 	b.mu.Lock()
-	require.True(t, b.budget.take(&b.only.account, Size{Items: 1}))
-	b.place(c, b.only, data, Size{Items: 1})
+	p := b.partitionOf(appendKey(nil, keys, client.Metadata{}))
+	require.True(t, b.budget.take(&p.account, Size{Items: 1}))
+	b.place(c, p, data, Size{Items: 1})
 	todo := b.dispatch()
 	b.mu.Unlock()
 	require.Nil(t, todo.run)
-	require.Same(t, b.only, todo.board)
+	require.Same(t, p, todo.board)
 	require.NoError(t, b.Check())
 	require.EqualValues(t, 1, b.Stats().ExportsInFlight)
 	require.EqualValues(t, 1, b.Stats().Pending)
@@ -54,6 +57,26 @@ func TestBoardingGivesItsSlotBackIfNobodyIsLeft(t *testing.T) {
 		require.Zero(t, b.Stats().ExportsInFlight)
 		require.NoError(t, <-done)
 		require.Empty(t, *sizes)
+	})
+}
+
+// A partition of which nothing is left but its slot must not be forgotten: another one of the same name would not know of
+// the slot.
+func TestBoardedPartitionIsRememberedUntilItsSlotIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, c, _ := aboard(t, "tenant")
+		p := c.waits.first.batch.partition
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, b.leave(ctx, &c.waits), context.Canceled)
+		require.NoError(t, b.Check())
+		b.mu.Lock()
+		require.Same(t, p, b.partitionOf([]byte(p.key)))
+		b.mu.Unlock()
+		require.Nil(t, b.board(p))
+		require.NoError(t, b.Check())
+		require.Empty(t, b.partitions)
+		require.NoError(t, b.Shutdown(t.Context()))
 	})
 }
 

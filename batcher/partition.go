@@ -42,7 +42,7 @@ func newPartition[T any](ctx context.Context, key string) *partition[T] {
 
 // holds tells whether anything is left of the partition but its name.
 func (p *partition[T]) holds() bool {
-	return p.account.held > 0 || p.account.line.n > 0 || p.grid.armed()
+	return p.account.held > 0 || p.account.line.n > 0 || p.grid.armed() || p.boarding
 }
 
 // quiet tells whether nothing of the partition is on its way.
