@@ -399,6 +399,23 @@ func TestManyAttributesInAnyOrder(t *testing.T) {
 		require.Equal(t, 1, mergedResources(t, ascending, descending(-1)), n)
 		require.Equal(t, 2, mergedResources(t, ascending, descending(0)), n)
 		require.Equal(t, 2, mergedResources(t, ascending, descending(n-2)), n)
+		prefixed := func(first string) func(pcommon.Map) {
+			return func(m pcommon.Map) {
+				for i := n - 1; i >= 0; i-- {
+					prefix := "x"
+					if i == n-1 {
+						prefix = first // hardly more than the length of a key is in a signature
+					}
+					m.PutInt(prefix+fmt.Sprint(i), int64(i))
+				}
+			}
+		}
+		sorted := pcommon.NewMap()
+		for i := range n {
+			sorted.PutInt("x"+fmt.Sprint(i), int64(i))
+		}
+		require.Equal(t, 1, mergedResources(t, sorted.CopyTo, prefixed("x")), n)
+		require.Equal(t, 2, mergedResources(t, sorted.CopyTo, prefixed("y")), n)
 	}
 }
 
