@@ -18,8 +18,8 @@ type level[E any] struct {
 	move func(src, dst E)
 	// copy copies an item to dst. Nil for elements that have children.
 	copy func(src, dst E)
-	// header copies to dst, which may be another element without its children, what both parts of an element that is cut in two must
-	// have: all but its children. Nil for items, which are never cut.
+	// header copies to dst what both parts of an element that is cut in two must have: all but
+	// its children. What was in dst before is overwritten. Nil for items, which are never cut.
 	header func(src, dst E)
 	// children opens what is inside the element. Nil for items.
 	children func(E) inside[E]

@@ -417,13 +417,13 @@ const (
 		"compare-and-swap instead of the lock (0.9 to 1.2 of the CPU, not kept)"
 	hundredItems = "a batch is of 82 requests, and its export costs some 10 µs whatever is in it: a goroutine, its stack, its metrics, a " +
 		"core that wakes. To count 100 items is no dearer than 10"
-	busyProducers = "between two requests of a core the others have taken the cache lines of the lock, the budget and the batch away, and " +
+	busyProducers = "not seen in a profile yet; probably, between two requests of a core the others have taken the cache lines of the lock, the budget and the batch away, and " +
 		"each comes back by itself"
 	pacedRequests = "what is left when the producers are subtracted is as large as chance: rounds go from below 0 to above 2"
 	metricsNoise  = "rounds of the same code differ by more than the 0.02 that are allowed; nothing is recorded for a request, and four " +
 		"histograms for a batch"
 	undivided = "each batch is filled with a piece of a request, which is copied in part, resource and all; where the rest goes was not looked into yet"
-	tenantCPU = "neither 1,000 partitions and their batches nor their places in the list of the least recently used and in that of the " +
+	tenantCPU = "not seen in a profile of this yet; probably, neither 1,000 partitions and their batches nor their places in the list of the least recently used and in that of the " +
 		"fullest fit into the cache of a core, and with 8 producers they are fetched under the lock"
 	tenantAllocations = "client.Metadata.Get copies the values of a key, which is one; the rest is a request's share of its batch, one of 50"
 	byteWalks         = "the worst of 48 cases, a request that takes 90 ns to measure: medians of the same code differ by a tenth from run " +

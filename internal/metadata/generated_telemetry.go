@@ -369,7 +369,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ProcessorBoundedbatchBatchBytes, err = builder.meter.Int64Histogram(
 		"otelcol_processor_boundedbatch_batch_bytes",
-		metric.WithDescription("Size of an exported batch in OTLP's binary encoding. With send_batch_max_bytes it is known. Otherwise measuring walks the batch, so at most one batch in ten seconds is measured, and none while a view drops this metric. [Development]"),
+		metric.WithDescription("Size of an exported batch in OTLP's binary encoding. With send_batch_max_bytes it is known, unless resources of the batch were merged. Otherwise measuring walks the batch, so at most one batch in ten seconds is measured, and none while a view drops this metric. [Development]"),
 		metric.WithUnit("By"),
 		metric.WithExplicitBucketBoundaries([]float64{1024, 4096, 16384, 65536, 131072, 262144, 524288, 1.048576e+06, 2.097152e+06, 4.194304e+06, 8.388608e+06, 1.6777216e+07, 3.3554432e+07}...),
 	)

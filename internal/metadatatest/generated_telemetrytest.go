@@ -70,7 +70,7 @@ func AssertEqualProcessorBoundedbatchBatchAge(t *testing.T, tt *componenttest.Te
 func AssertEqualProcessorBoundedbatchBatchBytes(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.HistogramDataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_processor_boundedbatch_batch_bytes",
-		Description: "Size of an exported batch in OTLP's binary encoding. With send_batch_max_bytes it is known. Otherwise measuring walks the batch, so at most one batch in ten seconds is measured, and none while a view drops this metric. [Development]",
+		Description: "Size of an exported batch in OTLP's binary encoding. With send_batch_max_bytes it is known, unless resources of the batch were merged. Otherwise measuring walks the batch, so at most one batch in ten seconds is measured, and none while a view drops this metric. [Development]",
 		Unit:        "By",
 		Data: metricdata.Histogram[int64]{
 			Temporality: metricdata.CumulativeTemporality,
