@@ -81,16 +81,38 @@ func profileFootprint(p pprofile.Profile) int {
 func (m *meter) dictionary(d pprofile.ProfilesDictionary) {
 	for k := range tables {
 		n := tableLen(d, k)
-		if k == stringTable {
-			m.bytes += values.of(n) // a string is as large as a value
-		} else {
-			m.bytes += pointers.of(n)
-		}
+		m.bytes += slots(k, n)
 		for i := range n {
 			m.entry(d, k, i)
 		}
 	}
 }
+
+// slots is the footprint of a table of n entries without what these hold.
+func slots(k table, n int) int {
+	if k == stringTable {
+		return values.of(n) // a string is as large as a value
+	}
+	return pointers.of(n)
+}
+
+// emptyEntryFootprints are the footprints of empty entries of each table, without their slots.
+var emptyEntryFootprints = sync.OnceValue(func() (footprints [tables]int) {
+	d := pprofile.NewProfilesDictionary()
+	d.StringTable().Append("")
+	d.FunctionTable().AppendEmpty()
+	d.MappingTable().AppendEmpty()
+	d.LocationTable().AppendEmpty()
+	d.StackTable().AppendEmpty()
+	d.AttributeTable().AppendEmpty()
+	d.LinkTable().AppendEmpty()
+	for k := range tables {
+		m := newMeter(0)
+		m.entry(d, k, 0)
+		footprints[k] = m.total()
+	}
+	return footprints
+})
 
 // entry adds an entry of a table without its slot.
 func (m *meter) entry(d pprofile.ProfilesDictionary, k table, i int) {

@@ -218,13 +218,7 @@ func (c *profilesCutter) size(end int) Size {
 // build moves the units before end out, which are numbered.
 func (c *profilesCutter) build(end int) *ProfilesData {
 	if c.at == 0 && end < len(c.units) {
-		// From here on the size of the rest is not known, but it has no more than this.
-		c.left.Bytes = c.data.worst(func(k table) int {
-			if c.data.filled[k] {
-				return c.transfer.lens[k]
-			}
-			return c.transfer.lens[k] - 1
-		})
+		c.leftAtMost()
 	}
 	piece := profiles{}.New(0)
 	piece.outer, piece.dict, piece.sized = c.outer.total(), c.transfer.size, true
@@ -261,6 +255,23 @@ func (c *profilesCutter) build(end int) *ProfilesData {
 		c.left = Size{}
 	}
 	return piece
+}
+
+// leftAtMost raises what is left to the most that the rest can have, of which the size is not known
+// any more: dictionaries of pieces have an entry for each string that the first one lacks, and
+// first entries that are empty.
+func (c *profilesCutter) leftAtMost() {
+	entries := c.transfer.lens
+	heap := 0
+	for k := range tables {
+		if c.data.filled[k] {
+			entries[k]++
+			heap += emptyEntryFootprints()[k]
+		}
+		heap += slots(k, entries[k]) - slots(k, tableLen(c.data.pd.Dictionary(), k))
+	}
+	c.left.Heap += c.copies * heap
+	c.left.Bytes = c.data.worst(func(k table) int { return entries[k] - 1 })
 }
 
 // take moves a profile.

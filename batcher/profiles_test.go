@@ -362,6 +362,7 @@ func FuzzProfiles(f *testing.F) {
 	f.Add(uint8(0), uint8(1), uint8(1), uint16(0), uint64(0))
 	f.Add(uint8(6), uint8(30), uint8(4), uint16(0), uint64(2))
 	f.Add(uint8(13), uint8(120), uint8(255), uint16(3000), uint64(7))
+	f.Add(uint8(20), uint8(73), uint8(170), uint16(3235), uint64(170)) // a rest whose string table has grown
 	f.Fuzz(func(t *testing.T, first, items, most uint8, bytes uint16, seed uint64) {
 		if items == 0 || most == 0 {
 			return
