@@ -2,12 +2,15 @@ package boundedbatchprocessor
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -111,4 +114,124 @@ func tableUnder(markdown, heading string) (rows [][]string) {
 		}
 	}
 	return rows[min(2, len(rows)):]
+}
+
+// TestEveryKeyHasItsSection: docs/configuration.md has a section for each key, with its default as the README has it, what it
+// works together with, and when to change it.
+func TestEveryKeyHasItsSection(t *testing.T) {
+	page := readDoc(t, "docs/configuration.md")
+	defaults := make(map[string]string)
+	for _, row := range tableUnder(readDoc(t, "README.md"), "## Configuration") {
+		defaults[strings.Trim(row[0], "`")] = row[1]
+	}
+	for key := range keys() {
+		_, section, found := strings.Cut(page, "\n### `"+key+"`\n")
+		if !assert.True(t, found, "docs/configuration.md has no section on %s", key) {
+			continue
+		}
+		section, _, _ = strings.Cut(section, "\n#")
+		said := "Default `" + defaults[key] + "`"
+		switch {
+		case defaults[key] == "[]":
+			said = "Default none."
+		case strings.HasPrefix(defaults[key], "that of "):
+			said = "Default: " + defaults[key] + "."
+		}
+		assert.True(t, strings.HasPrefix(strings.TrimSpace(section), said), "the section on %s does not begin with %q", key, said)
+		for _, part := range []string{"\n- Works with: ", "\n- Change it: "} {
+			assert.Equal(t, 1, strings.Count(section, part), "%q in the section on %s", part, key)
+		}
+	}
+	for _, heading := range regexp.MustCompile("(?m)^### `(.*)`$").FindAllStringSubmatch(page, -1) {
+		assert.Contains(t, keys(), heading[1], "docs/configuration.md describes it, but it is no key")
+	}
+}
+
+// TestEveryMetricIsExplained: docs/operating.md says of each what it means, and the README when to be woken.
+func TestEveryMetricIsExplained(t *testing.T) {
+	retrieved, err := confmap.NewRetrievedFromYAML([]byte(readDoc(t, "metadata.yaml")))
+	require.NoError(t, err)
+	metadata, err := retrieved.AsConf()
+	require.NoError(t, err)
+	telemetry, err := metadata.Sub("telemetry::metrics")
+	require.NoError(t, err)
+	var defined []string
+	for name := range telemetry.ToStringMap() {
+		defined = append(defined, strings.TrimPrefix(name, "processor_boundedbatch_"))
+	}
+	require.NotEmpty(t, defined)
+
+	quoted, label := regexp.MustCompile("`([a-z_]+)`"), regexp.MustCompile(" by `[a-z]+`")
+	for _, page := range []string{"docs/operating.md", "README.md"} {
+		var explained []string
+		for _, row := range tableUnder(readDoc(t, page), "## Metrics") {
+			for _, name := range quoted.FindAllStringSubmatch(label.ReplaceAllString(row[0], ""), -1) {
+				explained = append(explained, name[1])
+			}
+		}
+		assert.ElementsMatch(t, defined, explained, page)
+	}
+}
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+)
+
+// TestLinksLeadSomewhere follows those within the repository, to files and to headings.
+func TestLinksLeadSomewhere(t *testing.T) {
+	pages := []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
+	for _, dir := range []string{"docs", "bench", "e2e"} {
+		require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.Name() == "testdata" {
+				return fs.SkipDir
+			}
+			if filepath.Ext(path) == ".md" {
+				pages = append(pages, path)
+			}
+			return err
+		}))
+	}
+	for _, page := range pages {
+		for _, to := range link.FindAllStringSubmatch(readDoc(t, page), -1) {
+			if strings.Contains(to[1], "://") {
+				continue
+			}
+			path, anchor, _ := strings.Cut(to[1], "#")
+			target := page
+			if path != "" {
+				target = filepath.Join(filepath.Dir(page), path)
+			}
+			if _, err := os.Stat(target); !assert.NoError(t, err, "%s links to %s", page, to[1]) {
+				continue
+			}
+			if anchor != "" {
+				assert.Contains(t, anchors(readDoc(t, target)), anchor, "%s links to %s", page, to[1])
+			}
+		}
+	}
+}
+
+// anchors are what links can lead to in a page: its headings in small letters, without punctuation and with hyphens for
+// spaces.
+func anchors(page string) (names []string) {
+	for _, h := range heading.FindAllStringSubmatch(page, -1) {
+		names = append(names, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case unicode.IsLetter(r), unicode.IsDigit(r), r == '-', r == '_':
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, h[1]))
+	}
+	return names
+}
+
+func readDoc(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(content)
 }
