@@ -48,11 +48,12 @@ help: ## list the targets
 
 # mdatagen names the package after the directory that holds metadata.yaml, whatever the checkout is called: hence a link
 # (or a copy, in generate-check) named boundedbatchprocessor.
-generate: $(BIN)/mdatagen ## write the generated code and documentation.md from metadata.yaml
+generate: $(BIN)/mdatagen ## write the generated code, documentation.md and config.schema.json
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	ln -s "$(CURDIR)" "$$tmp/boundedbatchprocessor"; \
 	echo "mdatagen metadata.yaml"; \
 	$(BIN)/mdatagen "$$tmp/boundedbatchprocessor/metadata.yaml"
+	$(GO) test -count=1 -run '^TestSchemaDescribesTheConfiguration$$' . -update-schema
 
 generate-check: $(BIN)/mdatagen ## fail if the generated files are not what metadata.yaml says
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; mkdir "$$tmp/boundedbatchprocessor"; \

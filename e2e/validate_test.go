@@ -164,27 +164,30 @@ func TestValidateRefusesUnknownKeys(t *testing.T) {
 	})
 }
 
+// workingEdges are settings at the edge of what works.
+var workingEdges = []string{
+	"",
+	"{}",
+	"{timeout: 0s, send_batch_size: 0, metadata_cardinality_limit: 0, export_timeout: 0s, shutdown_timeout: 0s}",
+	"{send_batch_size: 0, queue_size: 1, max_concurrent_exports: 1, max_concurrent_exports_per_partition: 1}",
+	"{send_batch_size: 100, send_batch_max_size: 100, queue_size: 100}",
+	"{send_batch_max_size: 0}",
+	"{send_batch_max_bytes: 0, memory_limit: 0}",
+	"{send_batch_max_bytes: 1, memory_limit: 1}",
+	`{send_batch_max_bytes: 4194304, memory_limit: "1073741824"}`,
+	`{send_batch_max_bytes: 4MiB, memory_limit: "1.5 GiB"}`,
+	"{metadata_keys: [], resource_keys: []}",
+	"{metadata_keys: [x-tenant], resource_keys: [tenant.id, Tenant]}",
+	"{wait_for_result: true, flush_when_idle: false}",
+	"{merge_resources: true, resource_keys: [tenant.id], send_batch_max_bytes: 4MB}",
+	"{flush_when_idle: , retry_on_failure: }",
+	"{retry_on_failure: {enabled: true, initial_interval: 1ms, max_interval: 1ms, max_elapsed_time: 0s}}",
+	"{retry_on_failure: {enabled: true, multiplier: 1, randomization_factor: 0, max_elapsed_time: 5s}}",
+	"{metadata_keys: [tenant, x-tenant], block_on_overflow: false, export_timeout: 5s, shutdown_timeout: 1m}",
+}
+
 func TestValidateAcceptsTheEdgesOfWhatWorks(t *testing.T) {
-	for _, settings := range []string{
-		"",
-		"{}",
-		"{timeout: 0s, send_batch_size: 0, metadata_cardinality_limit: 0, export_timeout: 0s, shutdown_timeout: 0s}",
-		"{send_batch_size: 0, queue_size: 1, max_concurrent_exports: 1, max_concurrent_exports_per_partition: 1}",
-		"{send_batch_size: 100, send_batch_max_size: 100, queue_size: 100}",
-		"{send_batch_max_size: 0}",
-		"{send_batch_max_bytes: 0, memory_limit: 0}",
-		"{send_batch_max_bytes: 1, memory_limit: 1}",
-		`{send_batch_max_bytes: 4194304, memory_limit: "1073741824"}`,
-		`{send_batch_max_bytes: 4MiB, memory_limit: "1.5 GiB"}`,
-		"{metadata_keys: [], resource_keys: []}",
-		"{metadata_keys: [x-tenant], resource_keys: [tenant.id, Tenant]}",
-		"{wait_for_result: true, flush_when_idle: false}",
-		"{merge_resources: true, resource_keys: [tenant.id], send_batch_max_bytes: 4MB}",
-		"{flush_when_idle: , retry_on_failure: }",
-		"{retry_on_failure: {enabled: true, initial_interval: 1ms, max_interval: 1ms, max_elapsed_time: 0s}}",
-		"{retry_on_failure: {enabled: true, multiplier: 1, randomization_factor: 0, max_elapsed_time: 5s}}",
-		"{metadata_keys: [tenant, x-tenant], block_on_overflow: false, export_timeout: 5s, shutdown_timeout: 1m}",
-	} {
+	for _, settings := range workingEdges {
 		t.Run(settings, func(t *testing.T) {
 			t.Parallel()
 			requireValid(t, collectorOf("processors: {boundedbatch: "+settings+"}", "boundedbatch"))
