@@ -20,7 +20,7 @@ COLLECTOR := $(BIN)/otelcol/otelcol
 QUICKSTART := examples/quickstart.yaml
 
 # Every module whose code is ours, the root first; internal/tools/ and internal/tools/lint/ hold only versions.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod e2e/headerssetter/go.mod bench/go.mod bench/report/go.mod bench/pipeline/go.mod internal/tools/demo/go.mod))
+MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod e2e/headerssetter/go.mod bench/go.mod bench/report/go.mod bench/pipeline/go.mod internal/tools/demo/go.mod internal/tools/release/go.mod))
 
 # What goes into the collector: a change in any of these rebuilds it.
 COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
@@ -37,7 +37,8 @@ SHELL       := bash
 .DEFAULT_GOAL := all
 
 .PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent test-tools fuzz bench \
-	bench-gate bench-results bench-pipeline bench-report bench-report-check bench-compare e2e otelcol run demo tools tidy clean
+	bench-gate bench-results bench-pipeline bench-report bench-report-check bench-compare e2e otelcol run demo licences \
+	release-check tools tidy clean
 
 all: generate fmt lint test ## generate, fmt, lint and test; what make does by itself
 
@@ -96,11 +97,12 @@ test-concurrent: ## the stress tests (named *ConcurrentSafe), each RUNS (100) ti
 	echo "$(RUNS) times:" $$found
 	$(GO) test -race -run 'ConcurrentSafe$$' -count=$(RUNS) -timeout 30m $(TESTFLAGS) ./...
 
-test-tools: ## the tests of the demo program and of the report of results
-	$(GO) vet -C internal/tools/demo ./...
-	$(GO) test -C internal/tools/demo -race $(TESTFLAGS) ./...
-	$(GO) vet -C bench/report ./...
-	$(GO) test -C bench/report -race $(TESTFLAGS) ./...
+test-tools: ## the tests of the programs beside the component: demo, release checks, report of results
+	@for module in internal/tools/demo internal/tools/release bench/report; do \
+		echo "$(GO) test in $$module"; \
+		$(GO) vet -C "$$module" ./...; \
+		$(GO) test -C "$$module" -race $(TESTFLAGS) ./...; \
+	done
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) internal/tools/fuzz.sh
@@ -172,6 +174,22 @@ run: $(COLLECTOR) ## start the collector on examples/quickstart.yaml, until Ctrl
 demo: $(COLLECTOR) $(BIN)/telemetrygen ## the same with traffic on all signals; prints a table, fails if an item is missing
 	@$(GO) build -C internal/tools/demo -o "$(CURDIR)/$(BIN)/demo" .
 	@$(BIN)/demo -collector $(COLLECTOR) -telemetrygen $(BIN)/telemetrygen -config $(QUICKSTART) -logs $(BIN)/demo-logs
+
+# --- release ------------------------------------------------------------------------------------------------------
+
+licences: $(BIN)/release ## write docs/licences.md, the dependencies of the component with their licences
+	$(BIN)/release licences docs/licences.md
+
+release-check: $(BIN)/release $(BIN)/apidiff ## whether this checkout can be released as VERSION (v0.1.0): all that is missing
+	@RELEASE="$(BIN)/release" APIDIFF="$(CURDIR)/$(BIN)/apidiff" VERSION="$(VERSION)" internal/tools/release-check.sh
+
+$(BIN)/release: $(wildcard internal/tools/release/*.go internal/tools/release/go.mod)
+	@$(GO) build -C internal/tools/release -o "$(CURDIR)/$@" .
+	@touch $@
+
+$(BIN)/apidiff: internal/tools/release/go.mod
+	@$(GO) build -C internal/tools/release -o "$(CURDIR)/$@" golang.org/x/exp/cmd/apidiff
+	@touch $@
 
 # --- tools --------------------------------------------------------------------------------------------------------
 
