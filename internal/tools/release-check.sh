@@ -27,12 +27,18 @@ unused() {
 
 # What users of the Go packages may rely on: incompatible changes need another minor version before 1.0, another major one after.
 api() {
-	local last old
+	local last old status
 	last=$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) || { echo "no release before $VERSION to compare with"; return 0; }
-	old=$(mktemp -d) || return
-	# shellcheck disable=SC2064 # its value as of now
-	trap "git worktree remove --force '$old/tree'; rm -rf '$old'" RETURN
-	git worktree add --quiet --detach "$old/tree" "$last" || return
+	old=$(mktemp -d) && git worktree add --quiet --detach "$old/tree" "$last" || return
+	compare_api
+	status=$?
+	git worktree remove --force "$old/tree"
+	rm -rf "$old"
+	return $status
+}
+
+# compare_api compares with what is in $old/tree, of the version $last.
+compare_api() {
 	local package changes incompatible=
 	for package in . ./batcher; do
 		(cd "$old/tree/$package" && "$APIDIFF" -w "$old/api" .) || return
