@@ -37,7 +37,7 @@ SHELL       := bash
 .DEFAULT_GOAL := all
 
 .PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent test-tools fuzz bench \
-	bench-gate bench-results bench-pipeline bench-report bench-report-check bench-compare e2e otelcol run demo licences \
+	bench-gate bench-results bench-pipeline bench-report bench-report-check bench-compare e2e otelcol run demo licences licences-check \
 	release-check tools tidy clean
 
 all: generate fmt lint test ## generate, fmt, lint and test; what make does by itself
@@ -179,6 +179,9 @@ demo: $(COLLECTOR) $(BIN)/telemetrygen ## the same with traffic on all signals; 
 
 licences: $(BIN)/release ## write docs/licences.md, the dependencies of the component with their licences
 	$(BIN)/release licences docs/licences.md
+
+licences-check: $(BIN)/release ## fail if docs/licences.md is not that, or a licence is not accepted
+	@$(BIN)/release licences -check docs/licences.md
 
 release-check: $(BIN)/release $(BIN)/apidiff ## whether this checkout can be released as VERSION (v0.1.0): all that is missing
 	@RELEASE="$(BIN)/release" APIDIFF="$(CURDIR)/$(BIN)/apidiff" VERSION="$(VERSION)" internal/tools/release-check.sh
