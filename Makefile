@@ -20,11 +20,11 @@ COLLECTOR := $(BIN)/otelcol/otelcol
 QUICKSTART := examples/quickstart.yaml
 
 # Every module whose code is ours, the root first; internal/tools/ and internal/tools/lint/ hold only versions.
-MODULES := . $(patsubst %/go.mod,%,$(wildcard e2e/go.mod e2e/pooling/go.mod e2e/headerssetter/go.mod bench/go.mod bench/report/go.mod bench/pipeline/go.mod internal/tools/demo/go.mod internal/tools/release/go.mod))
+MODULES := . $(filter-out internal/tools internal/tools/lint,$(patsubst %/go.mod,%,$(sort $(wildcard */go.mod */*/go.mod */*/*/go.mod))))
 
 # What goes into the collector: a change in any of these rebuilds it.
 COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
-	! -path './e2e/*' ! -path './bench/*' ! -path './internal/tools/*') $(wildcard e2e/headerssetter/*.go e2e/headerssetter/go.*)
+	! -path './e2e/*' ! -path './bench/*' ! -path './internal/tools/*' ! -path './cmd/*') $(wildcard e2e/headerssetter/*.go e2e/headerssetter/go.*)
 
 # -buildvcs=false: tools and collector are the same whatever git says about the checkout, and a checkout that git does
 # not trust (another owner) builds too. GOWORK=off: each module is built by itself, as its users do.
@@ -97,8 +97,8 @@ test-concurrent: ## the stress tests (named *ConcurrentSafe), each RUNS (100) ti
 	echo "$(RUNS) times:" $$found
 	$(GO) test -race -run 'ConcurrentSafe$$' -count=$(RUNS) -timeout 30m $(TESTFLAGS) ./...
 
-test-tools: ## the tests of the programs beside the component: demo, release checks, report of results
-	@for module in internal/tools/demo internal/tools/release bench/report; do \
+test-tools: ## the tests of the programs beside the component: migration, demo, release checks, report of results
+	@for module in cmd/boundedbatch-migrate internal/tools/demo internal/tools/release bench/report; do \
 		echo "$(GO) test in $$module"; \
 		$(GO) vet -C "$$module" ./...; \
 		$(GO) test -C "$$module" -race $(TESTFLAGS) ./...; \
@@ -106,6 +106,8 @@ test-tools: ## the tests of the programs beside the component: demo, release che
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) internal/tools/fuzz.sh
+	@# Configurations are long: without a limit the time goes into making them shorter.
+	@cd cmd/boundedbatch-migrate && FUZZFLAGS="-fuzzminimizetime 20x" GO="$(GO)" FUZZTIME=$(FUZZTIME) ../../internal/tools/fuzz.sh
 
 # Limits are ratios to batch, measured in the same process: they hold on any machine that is not too busy.
 bench-gate: ## fail where what is promised of CPU, allocations, memory or throughput is missed (module bench/); 5 minutes
