@@ -4,6 +4,7 @@
 // which builds the collector and passes its path in BOUNDEDBATCH_COLLECTOR.
 //
 // It needs nothing of the processor's module: what is tested is what users run. Only the
-// tests in pooling/ have a collector in their own process. What is in headerssetter/ is
-// built into the collector, for want of the module that users have there.
+// tests in pooling/ have a collector in their own process, and those in compat/ the
+// processor beside batch and no collector. What is in headerssetter/ is built into the
+// collector, for want of the module that users have there.
 package e2e
