@@ -201,58 +201,6 @@ func requireValid(t *testing.T, yaml string) {
 	require.Zero(t, status, output)
 }
 
-// Renaming batch is the whole migration. These are the examples in the documentation
-// of the batch processor of v0.164.0.
-func TestValidateAcceptsTheConfigurationsOfBatchRenamed(t *testing.T) {
-	for _, tt := range []struct {
-		processors string
-		used       []string // without the type
-	}{
-		{used: []string{"", "/2"}, processors: `
-processors:
-  batch:
-  batch/2:
-    send_batch_size: 10000
-    timeout: 10s
-`},
-		{used: []string{""}, processors: `
-processors:
-  batch:
-    send_batch_max_size: 10000
-    timeout: 0s
-`},
-		{used: []string{""}, processors: `
-processors:
-  batch:
-    # batch data by tenant-id
-    metadata_keys:
-    - tenant_id
-
-    # limit to 10 batcher processes before raising errors
-    metadata_cardinality_limit: 10
-`},
-		{used: []string{""}, processors: `
-processors:
-  batch:
-    timeout: 10s
-    send_batch_size: 10000
-    send_batch_max_size: 11000
-`},
-	} {
-		for _, component := range []string{"batch", "boundedbatch"} {
-			var used []string
-			for _, name := range tt.used {
-				used = append(used, component+name)
-			}
-			t.Run(strings.Join(used, ","), func(t *testing.T) {
-				t.Parallel()
-				renamed := strings.NewReplacer("\n  batch:", "\n  "+component+":", "\n  batch/", "\n  "+component+"/")
-				requireValid(t, collectorOf(renamed.Replace(tt.processors), used...))
-			})
-		}
-	}
-}
-
 // backendVariable is what examples call the backend's address.
 const backendVariable = "OTLP_BACKEND"
 

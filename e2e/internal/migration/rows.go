@@ -258,3 +258,8 @@ func lifeRows() []Row {
 		},
 	}
 }
+
+// Evicts tells if batch refuses tenants of the row that boundedbatch does not.
+func (r *Row) Evicts() bool {
+	return slices.ContainsFunc(r.Differs, func(d Difference) bool { return d.Why == evicts })
+}
