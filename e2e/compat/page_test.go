@@ -58,7 +58,11 @@ func page() string {
 			used[d.Why] = true
 			differs = append(differs, entry(d))
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", row.Config, row.Traffic.Name, row.Downstream.Name, strings.Join(differs, "; "))
+		traffic := row.Traffic.Name
+		if row.Signal != "" {
+			traffic += " (" + row.Signal + " only)"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", row.Config, traffic, row.Downstream.Name, strings.Join(differs, "; "))
 		if !known[row.Traffic] {
 			traffics = append(traffics, row.Traffic)
 		}

@@ -12,6 +12,7 @@ type Row struct {
 	Config     string // settings, as YAML in flow style
 	Traffic    *Traffic
 	Downstream *Downstream
+	Signal     string       // the only one it is tried with, for it takes long; empty: all
 	Differs    []Difference // empty: nobody can tell the two apart
 }
 

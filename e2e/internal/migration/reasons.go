@@ -47,6 +47,12 @@ var (
 			"further one for good, even if it is empty. `boundedbatch` counts those with something pending or ticks to " +
 			"come, and one more makes the batch of the least recently used one leave early. Nobody is refused.",
 	}
+	held = &Reason{
+		Name: "items held",
+		Text: "`batch` holds a pending batch of each tenant, however many there are. `boundedbatch` holds `queue_size` items of " +
+			"all tenants together (98304). At that bound the fullest batch leaves early, and callers wait until there is " +
+			"room.",
+	}
 	unset = &Reason{
 		Name: "unset keys",
 		Text: "For one of `metadata_keys` that a caller has not set, `batch` hands on the key with an empty list of " +
@@ -81,7 +87,7 @@ var (
 // Reasons returns those that the table can have, in the order of the page.
 func Reasons() []*Reason {
 	return []*Reason{
-		ticks, atOnce, callersWait, batchesGrow, border, cutMetrics, evicts, unset, isolates, gaveUp, notStarted, hasEnded, endsInTime,
+		ticks, atOnce, callersWait, batchesGrow, border, cutMetrics, evicts, held, unset, isolates, gaveUp, notStarted, hasEnded, endsInTime,
 		units, fractions, wraps, bound, emptyKeys,
 	}
 }

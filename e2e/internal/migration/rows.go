@@ -213,6 +213,10 @@ func tenantRows() []Row {
 			Config: "{metadata_keys: [x-tenant], metadata_cardinality_limit: 4}", Traffic: emptyFirst, Downstream: instant,
 			Differs: []Difference{differs(evicts, Answers)},
 		},
+		{
+			Config: "{metadata_keys: [x-tenant], timeout: 1h}", Traffic: manyTenants, Downstream: paused, Signal: "logs",
+			Differs: []Difference{differs(held, Waits, Instants)},
+		},
 		{Config: "{metadata_cardinality_limit: 1}", Traffic: byTenants, Downstream: instant},
 	}
 }

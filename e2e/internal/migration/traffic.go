@@ -2,6 +2,7 @@ package migration
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/boundedbatch/boundedbatchprocessor/e2e/internal/harness"
@@ -30,6 +31,14 @@ var tenants = []harness.Header{
 	{"x-tenant": {"a", "b"}},
 	{"x-tenant": {"b", "a"}},
 	{"x-tenant": {"a,b"}, "x-user": {"me", "you"}},
+}
+
+// numbered returns the headers of so many tenants.
+func numbered(n int) (all []harness.Header) {
+	for i := range n {
+		all = append(all, harness.Header{"x-tenant": {strconv.Itoa(i)}})
+	}
+	return all
 }
 
 // evenly makes requests of the given sizes, one each period, the first after a while.
@@ -87,6 +96,11 @@ var (
 		Name: "known tenants", Ends: ends,
 		Text:     "the same without the requests that have no x-tenant",
 		Requests: evenly(0, 25*ms, tenants[1:], slices.Concat(mixedSizes, []int{1})...),
+	}
+	manyTenants = &Traffic{
+		Name: "many tenants", Ends: 20 * time.Second,
+		Text:     "a request of 7600 items of each of 13 tenants: 98800 items, more than `queue_size`",
+		Requests: evenly(0, 25*ms, numbered(13), slices.Repeat([]int{7600}, 13)...),
 	}
 	emptyFirst = &Traffic{
 		Name: "empty", Ends: ends,
