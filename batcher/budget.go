@@ -20,7 +20,8 @@ import "math"
 // Thresholds for Shared-Memory Packet Switches", 1998. The square is ours.) Where heap is
 // limited, too, held is the larger part of the two that the account has, and free the
 // smaller part of the two that is left. (Dominant shares: Ghodsi et al., "Dominant Resource
-// Fairness", 2011.) So one number orders those who wait, whatever they wait for.
+// Fairness", 2011.) So one number orders those who wait, whatever they wait for. An account takes
+// heap by itself, too, from its first item to its last.
 //
 // An account that holds nothing, a newcomer, comes first, and leaves an eighth of the
 // capacity or, if that is less, half of what is free. Nobody passes it. If its request is
@@ -48,6 +49,8 @@ type budget struct {
 type account struct {
 	held  int // items taken of the budget, if that is shared
 	heap  int // bytes, the same
+	own   int // bytes that the account takes besides its items, while it holds any
+	paid  int // of own, taken of the budget
 	line  list[waiter]
 	first link[account]
 	at    int     // index in budget.over, plus one; 0: not there
@@ -82,10 +85,23 @@ func (b *budget) fits(a *account, s Size) bool {
 	case !b.shared:
 		return true
 	case a.held == 0:
+		s.Heap += b.unpaid(a, s)
+		if b.heavy && s.Heap > b.heapCapacity-b.heapUsed {
+			return false
+		}
 		free := b.free()
 		return b.weigh(s.Items, s.Heap) <= b.leaving(free, free/2) || b.used == 0 && !b.blocks
 	}
 	return b.need(a, s) <= b.free()
+}
+
+// unpaid is what an account takes by itself if it gets s: nothing if it holds something already.
+// What would not fit even if nothing else were held is not taken, so that nobody waits for ever.
+func (b *budget) unpaid(a *account, s Size) int {
+	if !b.heavy || a.held > 0 || s.Items == 0 {
+		return 0
+	}
+	return max(0, min(a.own, b.heapCapacity-s.Heap))
 }
 
 // holds tells whether the budget can ever hold s.
@@ -145,13 +161,29 @@ func (b *budget) takeItems(items int) bool {
 // would travel between cores.
 func (b *budget) add(a *account, s Size) {
 	b.used += s.Items
-	if b.shared {
-		a.held += s.Items
-	}
 	if b.heavy {
+		if b.shared {
+			s.Heap += b.pay(a, s)
+		}
 		b.heapUsed += s.Heap
 		a.heap += s.Heap
 	}
+	if b.shared {
+		a.held += s.Items
+	}
+}
+
+// pay is what an account that is about to get s takes by itself, or gives back if it holds nothing then.
+func (b *budget) pay(a *account, s Size) int {
+	switch was := a.paid; {
+	case a.held == 0:
+		a.paid = b.unpaid(a, s)
+		return a.paid
+	case a.held+s.Items == 0:
+		a.paid = 0
+		return -was
+	}
+	return 0
 }
 
 // wait puts a caller in line who wants s, or a piece of it that is not less than least.
@@ -178,7 +210,7 @@ func (b *budget) forfeit(a *account, s Size) {
 	if s.Items > b.used || b.shared && s.Items > a.held {
 		panic("batcher: more items released than held")
 	}
-	if b.heavy && s.Heap > a.heap {
+	if b.heavy && s.Heap > a.heap-a.paid {
 		panic("batcher: more bytes released than held")
 	}
 	b.add(a, Size{Items: -s.Items, Heap: -s.Heap})
@@ -268,10 +300,10 @@ func (b *budget) grantPiece() *waiter {
 	most := b.leaving(free, free-math.Floor(free/4))
 	piece := Size{Items: max(int(most), w.least.Items), Bytes: math.MaxInt}
 	if b.heavy {
-		piece.Heap = max(int(most/float64(b.capacity)*float64(b.heapCapacity)), w.least.Heap)
+		piece.Heap = max(int(most/float64(b.capacity)*float64(b.heapCapacity))-a.own, w.least.Heap)
 	}
 	piece = piece.least(w.want)
-	if piece.Items > b.capacity-b.used || b.heavy && piece.Heap > b.heapCapacity-b.heapUsed {
+	if piece.Items > b.capacity-b.used || b.heavy && piece.Heap+b.unpaid(a, piece) > b.heapCapacity-b.heapUsed {
 		return nil
 	}
 	b.give(a, piece)

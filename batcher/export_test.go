@@ -1,6 +1,7 @@
 package batcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -44,8 +45,13 @@ func (b *Batcher[T]) MostShares() (most int) {
 var (
 	AppendKey         = appendKey
 	AppendResourceKey = appendResourceKey
-	PartitionContext  = partitionContext
 )
+
+// PartitionContext is what the exports of a partition run under.
+func PartitionContext(base context.Context, key string, metadataKeys, resourceKeys []string) context.Context {
+	ctx, _ := partitionContext(base, key, metadataKeys, resourceKeys)
+	return ctx
+}
 
 // RaceEnabled tells whether the race detector is on.
 const RaceEnabled = raceEnabled

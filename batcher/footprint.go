@@ -162,6 +162,21 @@ func (m *meter) texts(s pcommon.StringSlice) {
 	}
 }
 
+// partitionFootprint is what a partition takes besides its items while it holds any: its key of so many bytes, what
+// downstream sees of that, and the batch that is open, sealed or under way. A test holds it against the heap.
+func partitionFootprint(key, values, keys int) int {
+	m := newMeter(partitionBlock)
+	m.array(key)
+	m.array(values * 2 * wordBytes)
+	return m.total() + keys*metadataBlock
+}
+
+const (
+	partitionBlock  = 1200 // bytes of all structs, and of maps as they are on average
+	metadataBlock   = 80   // of each key of metadata
+	dictionaryBlock = 600  // of the index of a dictionary with next to nothing in it
+)
+
 // pdata's structs cannot be named here. Their sizes are those of structs with the same kinds of
 // fields, and a test compares them.
 var (

@@ -85,9 +85,9 @@ func appendText(to []byte, s string) []byte {
 	return append(to, s...)
 }
 
-// partitionContext is base with exactly the metadata that identifies the partition. The
-// strings in it are parts of key.
-func partitionContext(base context.Context, key string, metadataKeys, resourceKeys []string) context.Context {
+// partitionContext is base with exactly the metadata that identifies the partition, of which there are so
+// many values. The strings in it are parts of key.
+func partitionContext(base context.Context, key string, metadataKeys, resourceKeys []string) (of context.Context, count int) {
 	own := make(map[string][]string, len(metadataKeys)+len(resourceKeys))
 	read := func() uint64 {
 		// As binary.Uvarint, which wants bytes. What appendKey has written cannot end early.
@@ -117,6 +117,7 @@ func partitionContext(base context.Context, key string, metadataKeys, resourceKe
 			values[i] = text()
 		}
 		own[name] = values
+		count += len(values)
 	}
 	for _, name := range resourceKeys {
 		t := read()
@@ -124,9 +125,10 @@ func partitionContext(base context.Context, key string, metadataKeys, resourceKe
 			continue
 		}
 		own[name] = []string{text()}
+		count++
 		if nests(pcommon.ValueType(t - 1)) {
 			text()
 		}
 	}
-	return client.NewContext(base, client.Info{Metadata: client.NewMetadata(own)})
+	return client.NewContext(base, client.Info{Metadata: client.NewMetadata(own)}), count
 }

@@ -59,7 +59,14 @@ func (b *Batcher[T]) partitionOf(key []byte) *partition[T] {
 		return p
 	}
 	own := string(key)
-	p := newPartition[T](partitionContext(b.base, own, b.set.MetadataKeys, b.set.ResourceKeys), own)
+	ctx, values := partitionContext(b.base, own, b.set.MetadataKeys, b.set.ResourceKeys)
+	p := newPartition[T](ctx, own)
+	if b.weighsHeap {
+		p.account.own = partitionFootprint(len(own), values, len(b.set.MetadataKeys)+len(b.set.ResourceKeys))
+		if b.sharing != nil {
+			p.account.own += dictionaryBlock
+		}
+	}
 	b.partitions[own] = p
 	b.most = max(b.most, len(b.partitions))
 	return p
@@ -86,12 +93,19 @@ func (b *Batcher[T]) evict(p *partition[T], now time.Time) {
 	}
 }
 
+// longKey is how many bytes a key may have whose partition is kept until its next tick when it holds nothing
+// any more. So long the key is not charged to anybody.
+const longKey = 4096
+
 // mapKept is how many partitions a map of them may have had to be used again.
 const mapKept = 64
 
 // rest takes p off the lists that it has no more reason to be in, and forgets it if
 // it holds nothing. It is to be called when p may have run empty. Requires b.mu held.
 func (b *Batcher[T]) rest(p *partition[T]) {
+	if len(p.key) > longKey && p.account.held == 0 {
+		b.ticker.stop(&p.grid, time.Now())
+	}
 	if p.open == nil && !p.grid.armed() {
 		b.live.remove(&p.live)
 	}
