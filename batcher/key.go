@@ -45,7 +45,7 @@ func appendResourceKey(to []byte, keys []string, attributes pcommon.Map) []byte 
 			continue
 		}
 		to = append(to, byte(v.Type())+1)
-		to = appendText(to, v.AsString())
+		to = appendText(to, textOf(v))
 		if nests(v.Type()) {
 			to = appendText(to, string(appendNested(nil, v)))
 		}
@@ -55,27 +55,103 @@ func appendResourceKey(to []byte, keys []string, attributes pcommon.Map) []byte 
 
 func nests(t pcommon.ValueType) bool { return t == pcommon.ValueTypeMap || t == pcommon.ValueTypeSlice }
 
-// appendNested appends a value and all that is in it: its type, how many elements follow, in
-// a map by their keys, or else its text behind its length.
-func appendNested(to []byte, v pcommon.Value) []byte {
-	to = append(to, byte(v.Type()))
-	switch v.Type() {
-	case pcommon.ValueTypeSlice:
-		to = binary.AppendUvarint(to, uint64(v.Slice().Len()))
+// mostNested is how many maps and slices lie in one another in the text of a value, at most. To make a text of
+// more takes a stack that grows with them: a value that a receiver can still decode could end the process.
+const mostNested = 100
+
+// textOf is what downstream sees of a value. What is nested deeper than mostNested is null there.
+func textOf(v pcommon.Value) string {
+	if !deeper(v, mostNested) {
+		return v.AsString()
+	}
+	cut := pcommon.NewValueEmpty()
+	_ = cut.FromRaw(rawUpTo(v, mostNested)) // which is made of values
+	return cut.AsString()
+}
+
+// deeper tells whether more than so many maps and slices lie in one another.
+func deeper(v pcommon.Value, levels int) bool {
+	if !nests(v.Type()) {
+		return false
+	}
+	if levels == 0 {
+		return true
+	}
+	if v.Type() == pcommon.ValueTypeSlice {
 		for _, e := range v.Slice().All() {
-			to = appendNested(to, e)
+			if deeper(e, levels-1) {
+				return true
+			}
 		}
-	case pcommon.ValueTypeMap:
-		to = binary.AppendUvarint(to, uint64(v.Map().Len()))
-		elements := make(map[string]pcommon.Value, v.Map().Len())
-		for k, e := range v.Map().All() {
-			elements[k] = e
+		return false
+	}
+	for _, e := range v.Map().All() {
+		if deeper(e, levels-1) {
+			return true
 		}
-		for _, k := range slices.Sorted(maps.Keys(elements)) {
-			to = appendNested(appendText(to, k), elements[k])
+	}
+	return false
+}
+
+// rawUpTo is Value.AsRaw without what lies in more than so many maps and slices.
+func rawUpTo(v pcommon.Value, levels int) any {
+	switch {
+	case !nests(v.Type()):
+		return v.AsRaw()
+	case levels == 0:
+		return nil
+	case v.Type() == pcommon.ValueTypeSlice:
+		s := make([]any, v.Slice().Len())
+		for i, e := range v.Slice().All() {
+			s[i] = rawUpTo(e, levels-1)
 		}
-	default:
-		to = appendText(to, v.AsString())
+		return s
+	}
+	m := make(map[string]any, v.Map().Len())
+	for k, e := range v.Map().All() {
+		m[k] = rawUpTo(e, levels-1)
+	}
+	return m
+}
+
+// unread is a value in another one that is still to be read.
+type unread struct {
+	value pcommon.Value
+	key   string
+	keyed bool
+}
+
+// appendNested appends a value and all that is in it: its type, how many elements follow, in
+// a map by their keys, or else its text behind its length. It keeps a list of what is to come
+// rather than calling itself, see mostNested.
+func appendNested(to []byte, v pcommon.Value) []byte {
+	for left := []unread{{value: v}}; len(left) > 0; {
+		e := left[len(left)-1]
+		left = left[:len(left)-1]
+		if e.keyed {
+			to = appendText(to, e.key)
+		}
+		v := e.value
+		to = append(to, byte(v.Type()))
+		switch v.Type() {
+		case pcommon.ValueTypeSlice:
+			s := v.Slice()
+			to = binary.AppendUvarint(to, uint64(s.Len()))
+			for i := s.Len() - 1; i >= 0; i-- {
+				left = append(left, unread{value: s.At(i)})
+			}
+		case pcommon.ValueTypeMap:
+			to = binary.AppendUvarint(to, uint64(v.Map().Len()))
+			elements := make(map[string]pcommon.Value, v.Map().Len())
+			for k, e := range v.Map().All() {
+				elements[k] = e
+			}
+			for _, k := range slices.Backward(slices.Sorted(maps.Keys(elements))) {
+				left = append(left, unread{elements[k], k, true})
+			}
+		default:
+			to = appendText(to, v.AsString())
+		}
 	}
 	return to
 }
