@@ -1,6 +1,9 @@
 package boundedbatchprocessor
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,6 +71,22 @@ type oversize struct {
 	timer   *time.Timer // runs recheckTooLarge; nil: not armed
 }
 
+// mostText is how many bytes of an error are logged and shown. It comes from downstream, which may write what it likes.
+const mostText = 1024
+
+// textOnly is an error as it is logged and shown: what it says, if that is not too long. An error that names what failed
+// has the data of a batch in it, which nothing counts once that has its outcome.
+func textOnly(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if n := len(text); n > mostText {
+		text = fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:mostText], ""), n)
+	}
+	return errors.New(text)
+}
+
 // ended notes the outcome of an export.
 func (h *health) ended(e batcher.Export, o batcher.Outcome) {
 	if o.Failed > 0 && o.Fate != batcher.FateFailed {
@@ -105,6 +124,7 @@ func (h *health) noteSuccess() {
 }
 
 func (h *health) noteRetry(e batcher.Export, o batcher.Outcome) {
+	o.Err = textOnly(o.Err)
 	h.mu.Lock()
 	begins := h.beginFailing(o.Err)
 	h.failing.retries++
@@ -119,6 +139,7 @@ func (h *health) noteRetry(e batcher.Export, o batcher.Outcome) {
 // noteFailure may be the second line of a spell: what began with retries now costs
 // items.
 func (h *health) noteFailure(o batcher.Outcome) {
+	o.Err = textOnly(o.Err)
 	h.mu.Lock()
 	begins := h.beginFailing(o.Err)
 	first := h.failing.batches == 0
@@ -166,6 +187,7 @@ func (h *health) noteIsolated(o batcher.Outcome) {
 	defer h.mu.Unlock()
 	if h.isolated.fail(time.Now()) {
 		h.isolated.first = o
+		h.isolated.first.Err = textOnly(o.Err)
 	}
 	h.isolated.batches++
 	h.isolated.items += o.Failed

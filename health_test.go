@@ -1,6 +1,9 @@
 package boundedbatchprocessor
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -9,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -579,4 +583,22 @@ func (t healthTest) requireTooLarge(want ...[]int64) {
 func (t healthTest) requireStatus(want ...string) {
 	t.Helper()
 	require.Equal(t, want, t.host.reported())
+}
+
+// An error comes from downstream, which may put anything into it: a page of HTML, or a request. And one that names what
+// failed has the data of a batch in it.
+func TestErrorsAreToldUpToALimitAndWithoutData(t *testing.T) {
+	healthy(t, func(t healthTest) {
+		long := strings.Repeat("é", mostText)
+		partial := consumererror.NewLogs(errors.New("x"+long), plog.NewLogs())
+		t.fail(7, batcher.FailedPermanent, partial)
+		text := fmt.Sprintf("x%s... (%d bytes)", long[:mostText-2], 1+len(long))
+		last := t.logs.All()[t.logs.Len()-1]
+		require.Equal(t, text, last.ContextMap()["error"])
+		for _, field := range last.Context {
+			if err, is := field.Interface.(error); is {
+				require.False(t, errors.As(err, new(consumererror.Logs)), "%v has data", field.Key)
+			}
+		}
+	})
 }
