@@ -94,6 +94,29 @@ func TestReadmeShowsPlotsOfTheReport(t *testing.T) {
 	assert.Less(t, strings.Count(string(readme), "\n"), 250, "lines of README.md: what is longer belongs below docs/")
 }
 
+var testName = regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`")
+
+// TestDocsNameTestsThatThereAre: what docs/security.md promises is asserted by the tests it names.
+func TestDocsNameTestsThatThereAre(t *testing.T) {
+	page, err := os.ReadFile("docs/security.md")
+	require.NoError(t, err)
+	var code strings.Builder
+	for _, pattern := range []string{"*_test.go", "batcher/*_test.go", "e2e/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			code.Write(text)
+		}
+	}
+	named := testName.FindAllStringSubmatch(string(page), -1)
+	require.NotEmpty(t, named)
+	for _, name := range named {
+		assert.Contains(t, code.String(), "func "+name[1]+"(", "named in docs/security.md")
+	}
+}
+
 // tableUnder returns the cells of the first table between a heading and the next one,
 // without the two rows at its head.
 func tableUnder(markdown, heading string) (rows [][]string) {

@@ -28,8 +28,8 @@ import (
 type Client interface {
 	// Protocol is "grpc" or "http".
 	Protocol() string
-	// Send makes the request with the items in ids and waits for its answer. The
-	// error is a gRPC status over gRPC and, if there was an answer, an *HTTPError
+	// Send makes the request with the items in ids and waits for its answer. Over gRPC it also sends
+	// the outgoing metadata of ctx. The error is a gRPC status over gRPC and, if there was an answer, an *HTTPError
 	// over HTTP.
 	Send(ctx context.Context, signal Signal, ids Range) error
 }
@@ -78,7 +78,8 @@ type grpcClient struct {
 func (*grpcClient) Protocol() string { return "grpc" }
 
 func (c *grpcClient) Send(ctx context.Context, signal Signal, ids Range) error {
-	return signal.request(ids).export(metadata.NewOutgoingContext(ctx, c.metadata), c.cc)
+	md, _ := metadata.FromOutgoingContext(ctx) // none: the same for all requests
+	return signal.request(ids).export(metadata.NewOutgoingContext(ctx, metadata.Join(md, c.metadata)), c.cc)
 }
 
 // HTTP returns a client with connections of its own, which end with the test.

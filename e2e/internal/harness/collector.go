@@ -56,6 +56,8 @@ type Config struct {
 	// Headers are what the exporters send besides, as the headers of the headers_setter
 	// extension: a list of maps. Empty: nothing.
 	Headers string
+	// Debug has everything logged, and adds the zpages extension; see Collector.Pages.
+	Debug bool
 	// FeatureGates are switched on, besides those that the other fields and profiles need.
 	FeatureGates []string
 }
@@ -101,17 +103,23 @@ extensions:
     http: {endpoint: "` + loopback + `:${env:HEALTH_PORT}"}
     component_health: {include_permanent_errors: true, include_recoverable_errors: true, recovery_duration: 0s}
 {{- end}}
+{{- if .Debug}}
+  zpages: {endpoint: "` + loopback + `:${env:ZPAGES_PORT}"}
+{{- end}}
 {{- if .Profile}}
   pprof: {endpoint: "` + loopback + `:${env:PPROF_PORT}"}
 {{- end}}
 service:
-  extensions: [{{if .Headers}}headers_setter, {{end}}{{if .ReportStatus}}health_check, {{end}}{{if .Profile}}pprof{{end}}]
+  extensions: [{{if .Headers}}headers_setter, {{end}}{{if .ReportStatus}}health_check, {{end}}{{if .Debug}}zpages, {{end}}{{if .Profile}}pprof{{end}}]
   pipelines:
     traces: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
     logs: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
     metrics: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
     profiles: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
   telemetry:
+{{- if .Debug}}
+    logs: {level: debug, sampling: {enabled: false}}
+{{- end}}
     metrics:
       readers: [pull: {exporter: {prometheus: {host: ` + loopback + `, port: "${env:METRICS_PORT}"}}}]
 `))
@@ -140,6 +148,8 @@ type Collector struct {
 	log     *logText
 	scraper *http.Client
 	clients transports
+	debug   bool // Config.Debug
+	status  bool // Config.ReportStatus
 
 	exited chan struct{} // closed when the process has ended and state is set
 	state  *os.ProcessState
@@ -158,7 +168,9 @@ func Start(tb testing.TB, cfg Config) *Collector {
 	if cfg.Profile {
 		environment = []string{"GOGC=", "GOMEMLIMIT="} // as if they were not set
 	}
-	return start(tb, writeConfig(tb, cfg.yaml(tb)), environment, gates)
+	c := start(tb, writeConfig(tb, cfg.yaml(tb)), environment, gates)
+	c.debug, c.status = cfg.Debug, cfg.ReportStatus
+	return c
 }
 
 // StartYAML is StartFile for a configuration that is not in a file.
@@ -333,12 +345,12 @@ func writeConfig(tb testing.TB, yaml string) (path string) {
 // loopback is where everything listens.
 const loopback = "127.0.0.1"
 
-type ports struct{ grpc, http, metrics, health, pprof int }
+type ports struct{ grpc, http, metrics, health, pprof, zpages int }
 
 // freePorts finds ports that nobody listens on.
 func freePorts(tb testing.TB) ports {
 	tb.Helper()
-	var found [5]int
+	var found [6]int
 	for i := range found {
 		var lc net.ListenConfig
 		l, err := lc.Listen(tb.Context(), "tcp", loopback+":0")
@@ -354,7 +366,7 @@ func freePorts(tb testing.TB) ports {
 			tb.Fatalf("find a free port: %v", err)
 		}
 	}
-	return ports{grpc: found[0], http: found[1], metrics: found[2], health: found[3], pprof: found[4]}
+	return ports{grpc: found[0], http: found[1], metrics: found[2], health: found[3], pprof: found[4], zpages: found[5]}
 }
 
 func (p ports) address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
@@ -366,6 +378,7 @@ func (p ports) environment() []string {
 		fmt.Sprintf("METRICS_PORT=%d", p.metrics),
 		fmt.Sprintf("HEALTH_PORT=%d", p.health),
 		fmt.Sprintf("PPROF_PORT=%d", p.pprof),
+		fmt.Sprintf("ZPAGES_PORT=%d", p.zpages),
 	}
 }
 
