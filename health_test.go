@@ -597,7 +597,7 @@ func TestErrorsAreToldUpToALimitAndWithoutData(t *testing.T) {
 		require.Equal(t, text, last.ContextMap()["error"])
 		for _, field := range last.Context {
 			if err, is := field.Interface.(error); is {
-				require.False(t, errors.As(err, new(consumererror.Logs)), "%v has data", field.Key)
+				require.NotErrorAs(t, err, new(consumererror.Logs), "%v has data", field.Key)
 			}
 		}
 	})
