@@ -95,12 +95,15 @@ func TestFloodOfTenantsIsBoundedAndOthersAreServed(t *testing.T) {
 	require.Less(t, after, int64(1<<20))
 	require.Equal(t, tenants+sent, arrived.Load())
 	require.Equal(t, sent, known.Load())
-	require.Empty(t, b.partitions)
+	require.Zero(t, b.Partitions())
 }
 
 // One request can be of a hundred thousand tenants. Others do not wait until it is done.
 func TestRequestOfAHundredThousandTenantsIsDivided(t *testing.T) {
-	const tenants = 100_000
+	tenants := 100_000
+	if raceEnabled {
+		tenants = 10_000
+	}
 	for _, waits := range []bool{false, true} {
 		t.Run(fmt.Sprintf("waits=%v", waits), func(t *testing.T) {
 			var arrived atomic.Int64
@@ -141,7 +144,7 @@ func TestRequestOfAHundredThousandTenantsIsDivided(t *testing.T) {
 			t.Logf("answered after %v; of %d others the slowest took %v", took, sent, slowest)
 			require.Less(t, took, 30*time.Second)
 			require.Less(t, slowest, 5*time.Second)
-			require.Equal(t, tenants+sent, arrived.Load())
+			require.Equal(t, int64(tenants)+sent, arrived.Load())
 			if !raceEnabled {
 				require.Less(t, liveHeap()-before, int64(1<<20))
 			}
