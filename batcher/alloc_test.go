@@ -2,6 +2,7 @@ package batcher_test
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -36,9 +37,9 @@ func TestLimitsInBytesAllocateNothing(t *testing.T) {
 		name             string
 		maxBytes, memory int
 	}{
-		{name: "limit=bytes", maxBytes: 1 << 40},
-		{name: "limit=memory", memory: 1 << 40},
-		{name: "limit=both", maxBytes: 1 << 40, memory: 1 << 40},
+		{name: "limit=bytes", maxBytes: math.MaxInt32},
+		{name: "limit=memory", memory: math.MaxInt32},
+		{name: "limit=both", maxBytes: math.MaxInt32, memory: math.MaxInt32},
 	} {
 		set := defaults()
 		set.SendBatchMaxBytes, set.MemoryLimit = c.maxBytes, c.memory

@@ -3,6 +3,7 @@ package batcher
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func testLiveHeap[T any](t *testing.T, signal Signal[T], m measured[T]) {
 			{items: 3000, details: true},
 		} {
 			set := Settings{
-				Timeout: time.Hour, SendBatchSize: 8192, QueueSize: 1 << 40, MemoryLimit: 8 << 20, MaxConcurrentExports: 4,
+				Timeout: time.Hour, SendBatchSize: 8192, QueueSize: math.MaxInt32, MemoryLimit: 8 << 20, MaxConcurrentExports: 4,
 			}
 			batches.set(&set)
 			encoded, err := m.marshal(m.write(s))
@@ -86,7 +87,7 @@ func TestLiveHeapOfProfilesStaysUnderTheMemoryLimit(t *testing.T) {
 		) {
 			for _, different := range []int{1, 40} {
 				set := Settings{
-					Timeout: time.Hour, SendBatchSize: 8192, QueueSize: 1 << 40, MemoryLimit: 32 << 20, MaxConcurrentExports: 4,
+					Timeout: time.Hour, SendBatchSize: 8192, QueueSize: math.MaxInt32, MemoryLimit: 32 << 20, MaxConcurrentExports: 4,
 				}
 				batches.set(&set)
 				var encoded [][]byte

@@ -176,10 +176,7 @@ func textSize(s string) int {
 // temporalitySize is the encoded size of a temporality, an enumeration that anybody may
 // have put any number into.
 func temporalitySize(t pmetric.AggregationTemporality) int {
-	if t == 0 {
-		return 0
-	}
-	return 1 + varint(int(t))
+	return numberField(uint64(int64(t))) // ten bytes if it is negative, on 32 bits as well
 }
 
 func (s metrics) Cut(md pmetric.Metrics, z *Sizes) Cutter[pmetric.Metrics] {
