@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"runtime"
 	"strings"
@@ -179,7 +180,7 @@ func BenchmarkProfiles(b *testing.B) {
 	run("do=cut", func(p *ProfilesData) {
 		cut := profiles{}.Cut(p, nil)
 		for cut.Left().Items > 0 {
-			cut.Next(Size{1000, 1 << 30, 1 << 60})
+			cut.Next(Size{1000, 1 << 30, math.MaxInt})
 		}
 	})
 	var dst *ProfilesData
@@ -207,4 +208,25 @@ func BenchmarkProfiles(b *testing.B) {
 		b.StartTimer()
 		_ = p.pd.MergeTo(to)
 	})
+}
+
+// What the allocator says of slices is asked for when heap is estimated for the first time, and that may never be.
+func TestProfilesAreCutWhereNoHeapWasEverEstimated(t *testing.T) {
+	defer func(v, p growth) { values, pointers = v, p }(values, pointers)
+	values, pointers = growth{}, growth{}
+	pd := pprofile.NewProfiles()
+	for i := range 300 { // more than have a place in growth.few
+		pd.Dictionary().StringTable().Append(strings.Repeat("a", i))
+		pd.Dictionary().StackTable().AppendEmpty()
+	}
+	all := pd.ResourceProfiles().AppendEmpty().ScopeProfiles().AppendEmpty().Profiles()
+	for range 3 {
+		all.AppendEmpty().Samples().AppendEmpty().SetStackIndex(299)
+	}
+	cut := profiles{}.Cut(NewProfilesData(pd), nil)
+	require.Equal(t, 1, profiles{}.Items(cut.Alone()))
+	piece, size := cut.Next(Size{1, math.MaxInt, math.MaxInt})
+	require.Equal(t, 1, size.Items)
+	require.Equal(t, 1, profiles{}.Items(piece))
+	require.Equal(t, 1, profiles{}.Items(cut.Rest()))
 }

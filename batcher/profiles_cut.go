@@ -266,6 +266,11 @@ func (c *profilesCutter) leftAtMost() {
 	for k := range tables {
 		if c.data.filled[k] {
 			entries[k]++
+		}
+		if c.copies == 0 {
+			continue // the allocator may never have been asked
+		}
+		if c.data.filled[k] {
 			heap += emptyEntryFootprints()[k]
 		}
 		heap += slots(k, entries[k]) - slots(k, tableLen(c.data.pd.Dictionary(), k))
