@@ -164,33 +164,21 @@ func TestBudgetIsExact(t *testing.T) {
 	for range 300 {
 		m := newBudgetModel(random)
 		for range 500 {
-			a := m.accounts[random.IntN(len(m.accounts))]
-			switch random.IntN(5) {
-			case 0, 1, 4:
-				m.arrive(t, a, m.request(random))
-			case 2:
-				if len(a.grants) > 0 {
-					i := random.IntN(len(a.grants))
-					s := a.grants[i]
-					a.grants = slices.Delete(a.grants, i, i+1)
-					got := m.b.release(a.account, s)
-					m.granted(t, got)
-				}
-			case 3:
-				if len(a.waiting) > 0 {
-					i := random.IntN(len(a.waiting))
-					w := a.waiting[i]
-					a.waiting = slices.Delete(a.waiting, i, i+1)
-					got := m.b.leave(a.account, w)
-					m.granted(t, got)
-				}
-			}
-			if random.IntN(4) == 0 {
-				m.piece(t)
-			}
-			m.check(t)
+			m.step(t, random)
 		}
 	}
+}
+
+// FuzzBudget is TestBudgetIsExact for a fuzzer: a budget and what happens to it are choices read from bytes.
+func FuzzBudget(f *testing.F) {
+	f.Add([]byte{}, []byte{})
+	f.Fuzz(func(t *testing.T, budget, steps []byte) {
+		m := newBudgetModel(&Written{budget})
+		for left := (&Written{steps}); len(left.Left) > 0; {
+			m.step(t, left)
+		}
+		m.drain(t)
+	})
 }
 
 // budgetModel says what a budget may do, in the most simple way.
@@ -205,15 +193,15 @@ type accountModel struct {
 	waiting []*waiter // in order
 }
 
-func newBudgetModel(random *rand.Rand) *budgetModel {
-	m := &budgetModel{b: budget{capacity: 1 + random.IntN(50), blocks: true, shared: random.IntN(3) > 0}}
+func newBudgetModel(choose Choices) *budgetModel {
+	m := &budgetModel{b: budget{capacity: 1 + choose.IntN(50), blocks: true, shared: choose.IntN(3) > 0}}
 	n := 1
 	if m.b.shared {
-		n += random.IntN(6)
-		m.b.capacity += random.IntN(2000)
+		n += choose.IntN(6)
+		m.b.capacity += choose.IntN(2000)
 	}
-	if random.IntN(2) == 0 {
-		m.b.heavy, m.b.heapCapacity = true, 1+random.IntN(100_000)
+	if choose.IntN(2) == 0 {
+		m.b.heavy, m.b.heapCapacity = true, 1+choose.IntN(100_000)
 	}
 	for range n {
 		m.accounts = append(m.accounts, &accountModel{account: newAccount()})
@@ -222,18 +210,71 @@ func newBudgetModel(random *rand.Rand) *budgetModel {
 }
 
 // request returns a size that is within the capacity.
-func (m *budgetModel) request(random *rand.Rand) Size {
-	s := items(1 + random.IntN(m.b.capacity))
-	if random.IntN(2) == 0 {
-		s = items(1 + random.IntN(1+m.b.capacity/20))
+func (m *budgetModel) request(choose Choices) Size {
+	s := items(1 + choose.IntN(m.b.capacity))
+	if choose.IntN(2) == 0 {
+		s = items(1 + choose.IntN(1+m.b.capacity/20))
 	}
 	if m.b.heavy {
-		s.Heap = random.IntN(m.b.heapCapacity + 1)
-		if random.IntN(2) == 0 {
-			s.Heap = random.IntN(m.b.heapCapacity/20 + 1)
+		s.Heap = choose.IntN(m.b.heapCapacity + 1)
+		if choose.IntN(2) == 0 {
+			s.Heap = choose.IntN(m.b.heapCapacity/20 + 1)
 		}
 	}
 	return s
+}
+
+// step does one thing to the budget, and looks at all of it.
+func (m *budgetModel) step(t *testing.T, choose Choices) {
+	a := m.accounts[choose.IntN(len(m.accounts))]
+	switch choose.IntN(5) {
+	case 0, 1, 4:
+		m.arrive(t, a, m.request(choose))
+	case 2:
+		if len(a.grants) > 0 {
+			m.giveBack(t, a, choose.IntN(len(a.grants)))
+		}
+	case 3:
+		if len(a.waiting) > 0 {
+			m.giveUp(t, a, choose.IntN(len(a.waiting)))
+		}
+	}
+	if choose.IntN(4) == 1 {
+		m.piece(t)
+	}
+	m.check(t)
+}
+
+// giveBack releases what somebody holds.
+func (m *budgetModel) giveBack(t *testing.T, a *accountModel, i int) {
+	s := a.grants[i]
+	a.grants = slices.Delete(a.grants, i, i+1)
+	m.granted(t, m.b.release(a.account, s))
+}
+
+// giveUp ends somebody's wait.
+func (m *budgetModel) giveUp(t *testing.T, a *accountModel, i int) {
+	w := a.waiting[i]
+	a.waiting = slices.Delete(a.waiting, i, i+1)
+	m.granted(t, m.b.leave(a.account, w))
+}
+
+// drain gives back all that is held and admits all who wait, in pieces where they must be.
+func (m *budgetModel) drain(t *testing.T) {
+	for m.b.used > 0 || m.b.waiting > 0 {
+		before := m.b.waiting
+		m.piece(t)
+		moved := m.b.waiting < before
+		for _, a := range m.accounts {
+			for len(a.grants) > 0 {
+				m.giveBack(t, a, 0)
+				m.check(t)
+				moved = true
+			}
+		}
+		require.True(t, moved, "%d wait for ever for %d of %d", m.b.waiting, m.b.used, m.b.capacity)
+	}
+	require.Zero(t, m.b.heapUsed)
 }
 
 func (a *accountModel) held() (sum Size) {
@@ -369,8 +410,9 @@ func (m *budgetModel) check(t *testing.T) {
 }
 
 func TestBudgetReleaseOfMoreThanIsHeldPanics(t *testing.T) {
-	b, a, c := budget{capacity: 5, shared: true}, newAccount(), newAccount()
-	require.True(t, b.take(a, items(1)))
-	require.True(t, b.take(c, items(1)))
+	b, a, c := budget{capacity: 5, shared: true, heavy: true, heapCapacity: 100}, newAccount(), newAccount()
+	require.True(t, b.take(a, Size{Items: 1, Heap: 10}))
+	require.True(t, b.take(c, Size{Items: 1, Heap: 10}))
 	require.PanicsWithValue(t, "batcher: more items released than held", func() { b.release(a, items(2)) })
+	require.PanicsWithValue(t, "batcher: more bytes released than held", func() { b.release(a, Size{Items: 1, Heap: 11}) })
 }

@@ -12,6 +12,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
 	"github.com/boundedbatch/boundedbatchprocessor/batcher/batchertest"
@@ -301,4 +305,42 @@ func testObserver[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.Equal(t, batcher.Export{Items: 40, Bytes: len(encoded), Trigger: batcher.TriggerPressure, Age: 200 * time.Millisecond, Attempt: 1}, seen.began[0])
 	require.Equal(t, []error{errRefused, errRefused}, seen.ended)
 	require.Empty(t, slices.DeleteFunc(seen.late, func(d time.Duration) bool { return d == 0 }))
+}
+
+func TestExportsAreLinkedToTheirTracedCallers(t *testing.T) {
+	each(t, testLinks, testLinks, testLinks, testLinks)
+}
+
+// 131 callers share a batch; then one has a request for several.
+func testLinks[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for _, waits := range []bool{false, true} {
+		spans := tracetest.NewSpanRecorder()
+		set := defaults()
+		set.WaitForResult, set.SendBatchSize, set.SendBatchMaxSize = waits, 131, 131
+		set.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("")
+		r := newRig(t, kind, set, nil)
+		traced := func(i int) context.Context {
+			return trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
+				TraceID: trace.TraceID{1}, SpanID: trace.SpanID{byte(i + 1)}, TraceFlags: trace.FlagsSampled,
+			}))
+		}
+		var results []<-chan error
+		for i := range 131 {
+			results = append(results, r.goSend(traced(i), 1)...)
+		}
+		results = append(results, r.goSend(traced(200), 400)...)
+		require.NoError(t, r.Shutdown(t.Context()))
+		for _, result := range results {
+			require.NoError(t, <-result)
+		}
+		ended := spans.Ended()
+		require.Len(t, ended, len(r.sink.Batches()))
+		require.GreaterOrEqual(t, len(ended), 1+400/131)
+		require.Len(t, ended[0].Links(), 128)
+		require.Contains(t, ended[0].Attributes(), attribute.Int("batch.links_omitted", 3))
+		for _, span := range ended[1:] {
+			require.Len(t, span.Links(), 1)
+			require.Equal(t, trace.SpanID{201}, span.Links()[0].SpanContext.SpanID())
+		}
+	}
 }

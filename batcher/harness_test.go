@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 // longWithProfiles are tests that take minutes together for profiles with the race detector, which
-// has the other signals to find something in. Without it they run, too.
+// has the other signals to find something in. Without it they run, too, but not with -short.
 var longWithProfiles = map[string]bool{
 	"TestRefusedCallerIsFoundAndTheOthersAreDelivered":     true,
 	"TestIsolationOfManyFaultyResourcesStaysInItsBound":    true,
@@ -59,7 +59,7 @@ func each(
 	t.Run("signal=metrics", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { metrics(t, batchertest.Metrics()) })
 	})
-	if batcher.RaceEnabled && longWithProfiles[t.Name()] {
+	if (batcher.RaceEnabled || testing.Short()) && longWithProfiles[t.Name()] {
 		return
 	}
 	for _, test := range profiles {

@@ -259,25 +259,24 @@ func TestBatchesAreMergedOnlyIfAsked(t *testing.T) {
 }
 
 func testMergeIfAsked[T any](t *testing.T, kind batchertest.Kind[T]) {
-	for _, waits := range []bool{false, true} {
-		for _, merge := range []bool{false, true} {
-			set := merging(21)
-			set.MergeResources, set.WaitForResult = merge, waits
-			b, got := newMerging(t, kind, set)
-			for id := range 21 {
-				go func() {
-					if err := b.Consume(context.Background(), kind.Make(id, 1)); err != nil {
-						t.Error(err)
-					}
-				}()
-				synctest.Wait()
-			}
-			want := 21
-			if merge {
-				want = 3
-			}
-			require.Equal(t, []int{want}, got.resources, "waits: %v", waits)
+	for i := range 8 { // where downstream mutates what it gets and nobody waits, nothing is kept in mind
+		merge, waits, mutates := i&1 > 0, i&2 > 0, i&4 > 0
+		set := merging(21)
+		set.MergeResources, set.WaitForResult, set.NextMutates = merge, waits, mutates
+		b, got := newMerging(t, kind, set)
+		for id := range 21 {
+			go func() {
+				if err := b.Consume(context.Background(), kind.Make(id, 1)); err != nil {
+					t.Error(err)
+				}
+			}()
+			synctest.Wait()
 		}
+		want := 21
+		if merge {
+			want = 3
+		}
+		require.Equal(t, []int{want}, got.resources, "waits: %v, mutates: %v", waits, mutates)
 	}
 }
 

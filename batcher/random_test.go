@@ -41,52 +41,58 @@ func testRandom[T any](t *testing.T, kind batchertest.Kind[T]) {
 	}
 }
 
-// randomSettings picks small bounds, so that they are reached.
-func randomSettings(random *rand.Rand) batcher.Settings {
+// someSettings picks small bounds, so that they are reached. It makes every choice, whether that matters
+// or not, so that each has its place.
+func someSettings(choose batcher.Choices) batcher.Settings {
+	oneIn := func(n int) bool { return choose.IntN(n) == 0 }
 	set := batcher.Settings{
-		Timeout:              time.Duration(random.IntN(4)) * 10 * time.Millisecond,
-		SendBatchSize:        random.IntN(40),
-		BlockOnOverflow:      random.IntN(3) > 0,
-		MaxConcurrentExports: 1 + random.IntN(4),
+		Timeout:              time.Duration(choose.IntN(4)) * 10 * time.Millisecond,
+		SendBatchSize:        choose.IntN(40),
+		BlockOnOverflow:      !oneIn(3),
+		MaxConcurrentExports: 1 + choose.IntN(4),
 		ExportTimeout:        50 * time.Millisecond,
-		ShutdownTimeout:      time.Duration(random.IntN(3)) * 40 * time.Millisecond,
+		ShutdownTimeout:      time.Duration(choose.IntN(3)) * 40 * time.Millisecond,
+		WaitForResult:        !oneIn(2),
+		FlushWhenIdle:        !oneIn(2),
+		NextMutates:          choose.IntN(3) == 2,
+		MergeResources:       choose.IntN(3) == 2,
 	}
-	set.WaitForResult = random.IntN(2) == 0
-	set.FlushWhenIdle = random.IntN(2) == 0
-	set.NextMutates = random.IntN(3) == 0
-	if random.IntN(2) == 0 {
+	set.QueueSize = max(1, set.SendBatchSize) + choose.IntN(80)
+	if retries, long := !oneIn(2), oneIn(2); retries {
 		set.Retry = batcher.Retry{
 			Enabled: true, InitialInterval: 10 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.5,
-			MaxInterval: 40 * time.Millisecond, MaxElapsedTime: time.Duration(random.IntN(2)) * 200 * time.Millisecond,
+			MaxInterval: 40 * time.Millisecond, MaxElapsedTime: 200 * time.Millisecond,
+		}
+		if long {
+			set.Retry.MaxElapsedTime = 0
 		}
 	}
-	set.QueueSize = max(1, set.SendBatchSize) + random.IntN(80)
-	if random.IntN(2) == 0 {
-		set.SendBatchMaxSize = max(1, set.SendBatchSize) + random.IntN(20)
+	if limited, more := !oneIn(2), choose.IntN(20); limited {
+		set.SendBatchMaxSize = max(1, set.SendBatchSize) + more
 	}
-	if random.IntN(3) == 0 {
-		set.SendBatchMaxBytes = 100 + random.IntN(5000)
+	if unlimited, most := choose.IntN(3) < 2, choose.IntN(5000); !unlimited {
+		set.SendBatchMaxBytes = 100 + most
 	}
-	if random.IntN(3) == 0 {
-		set.MemoryLimit = 500 + random.IntN(100_000)
+	if unlimited, most := choose.IntN(3) < 2, choose.IntN(100_000); !unlimited {
+		set.MemoryLimit = 500 + most
 	}
-	if random.IntN(2) == 0 {
-		if random.IntN(3) > 0 {
-			set.MetadataKeys = []string{"tenant"}
-		}
-		if random.IntN(2) == 0 || set.MetadataKeys == nil {
-			set.ResourceKeys = []string{"team"}
-		}
-		set.MetadataCardinalityLimit = random.IntN(4)
-		set.MaxConcurrentExportsPerPartition = random.IntN(set.MaxConcurrentExports + 1)
+	keys, live, exports := choose.IntN(6), choose.IntN(4), choose.IntN(set.MaxConcurrentExports+1)
+	if keys < 3 {
+		return set
 	}
-	set.MergeResources = random.IntN(3) == 0
+	set.MetadataCardinalityLimit, set.MaxConcurrentExportsPerPartition = live, exports
+	if keys != 4 {
+		set.MetadataKeys = []string{"tenant"}
+	}
+	if keys != 3 {
+		set.ResourceKeys = []string{"team"}
+	}
 	return set
 }
 
 func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 11))
-	set := randomSettings(random)
+	set := someSettings(random)
 	name := fmt.Sprintf("seed %d: %+v", seed, set)
 	hostile := random.IntN(4) > 0
 
@@ -242,27 +248,16 @@ func runRandom[T any](t *testing.T, kind batchertest.Kind[T], seed uint64) {
 	require.LessOrEqual(t, r.sink.MostAtOnce(), set.MaxConcurrentExports, name)
 	oversized := 0
 	for _, b := range r.sink.Batches() {
-		tooMany := set.SendBatchMaxSize > 0 && len(b.IDs) > set.SendBatchMaxSize
-		if tooMany || set.SendBatchMaxBytes > 0 && b.Bytes > set.SendBatchMaxBytes {
-			require.True(t, kind.Name() == "profiles" && batchertest.SameProfile(b.IDs...),
-				"%s: batch %v of %d bytes", name, b.IDs, b.Bytes)
-			oversized++
-		}
-		md := client.FromContext(b.Ctx).Metadata
-		tenant, team := md.Get("tenant"), md.Get("team")
-		for _, id := range b.IDs {
-			if len(set.ResourceKeys) > 0 {
-				require.Equal(t, batchertest.Team(b.IDs[0]), batchertest.Team(id), name)
-				require.Equal(t, batchertest.TeamText(id), team, name)
-			}
-			if len(set.MetadataKeys) == 0 {
-				continue
-			}
+		one, err := batchertest.CheckBatch(kind.Name(), &set, b, func(id int) string {
 			who, known := accepted[id/100_000][id]
 			if !known {
 				who = unknown[id/100_000][id]
 			}
-			require.Equal(t, []string{fmt.Sprint(who)}, tenant, name)
+			return fmt.Sprint(who)
+		})
+		require.NoError(t, err, name)
+		if one {
+			oversized++
 		}
 	}
 	if !hostile && shutdown == nil { // nothing was sent twice, or not at all
