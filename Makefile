@@ -31,14 +31,20 @@ COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -pa
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export GOWORK  := off
 
+# What the plain tests of batcher/ leave behind for cover-check.
+COVER := -coverpkg=./batcher -coverprofile=$(BIN)/cover.out
+
+# The oldest Go that works, as go.mod says.
+OLDEST := go$(shell awk '$$1 == "go" { print $$2 }' go.mod)
+
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
-.PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent test-tools fuzz bench \
-	bench-gate bench-results bench-pipeline bench-report bench-report-check bench-compare e2e otelcol run demo licences licences-check \
-	release-check tools tidy clean
+.PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent cover cover-check vet-ports \
+	test-oldest test-tools fuzz bench bench-gate bench-results bench-pipeline bench-report bench-report-check bench-compare e2e \
+	otelcol run demo licences licences-check release-check tools tidy clean
 
 all: generate fmt lint test ## generate, fmt, lint and test; what make does by itself
 
@@ -86,7 +92,8 @@ test: ## go vet and all tests of the component, with the race detector and witho
 	$(GO) vet ./...
 	$(GO) test -race $(TESTFLAGS) ./...
 	@echo "go test: heap, allocations and time are not what they are with the race detector"
-	$(GO) test $(TESTFLAGS) ./batcher/...
+	@mkdir -p $(BIN)
+	$(GO) test $(COVER) $(TESTFLAGS) ./batcher/...
 
 test-race: ## the same tests three times, in random order
 	$(GO) test -race -count=3 -shuffle=on $(TESTFLAGS) ./...
@@ -96,6 +103,36 @@ test-concurrent: ## the stress tests (named *ConcurrentSafe), each RUNS (100) ti
 	if [ -z "$$found" ]; then echo "no test is named *ConcurrentSafe" >&2; exit 1; fi; \
 	echo "$(RUNS) times:" $$found
 	$(GO) test -race -run 'ConcurrentSafe$$' -count=$(RUNS) -timeout 30m $(TESTFLAGS) ./...
+
+cover: ## the statements of batcher/ that its own tests execute; fails below 95 %, and lists the others
+	@mkdir -p $(BIN)
+	$(GO) test $(COVER) ./batcher/...
+	@internal/tools/cover.sh $(BIN)/cover.out
+
+cover-check: ## the same, from what make test has left
+	@internal/tools/cover.sh $(BIN)/cover.out
+
+# -short leaves out profiles where they take longest: make test has them. The tests of 32 bits run where the processor
+# can run them.
+vet-ports: ## build and vet the component and its tests for 386 and arm64, and run the tests of 386
+	@for arch in 386 arm64; do \
+		echo "go build, go vet for $$arch"; \
+		GOARCH=$$arch CGO_ENABLED=0 $(GO) build ./...; \
+		GOARCH=$$arch CGO_ENABLED=0 $(GO) vet ./...; \
+	done
+	@if [ "$$($(GO) env GOHOSTARCH)" = amd64 ]; then \
+		echo "go test for 386"; \
+		GOARCH=386 CGO_ENABLED=0 $(GO) test -short $(TESTFLAGS) ./...; \
+	else \
+		echo "the tests for 386 are not run: this processor is no amd64"; \
+	fi
+
+# What cannot be had fails: nothing else would have been tested.
+test-oldest: ## go vet and the tests of the component with the oldest Go that go.mod allows, which Go fetches
+	@GOTOOLCHAIN=$(OLDEST) $(GO) version | grep -F ' $(OLDEST) ' || \
+		{ echo "$(OLDEST), the oldest that go.mod allows, cannot be had here: nothing was tested with it" >&2; exit 1; }
+	GOTOOLCHAIN=$(OLDEST) $(GO) vet ./...
+	GOTOOLCHAIN=$(OLDEST) $(GO) test -short $(TESTFLAGS) ./...
 
 test-tools: ## the tests of the programs beside the component: migration, demo, release checks, report of results
 	@for module in cmd/boundedbatch-migrate internal/tools/demo internal/tools/release bench/report; do \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every fuzz target of the module in the current directory, one after the other, each for FUZZTIME, with
-# FUZZFLAGS. make fuzz calls it.
+# FUZZFLAGS. make fuzz calls it. Each begins with what is kept of earlier searches below testdata/fuzz/, which go test runs as well.
 set -euo pipefail
 
 log=$(mktemp)
@@ -14,7 +14,7 @@ for package in $packages; do
 	for target in $targets; do
 		found=$((found + 1))
 		echo "$package $target for ${FUZZTIME:=20s}"
-		if "${GO:-go}" test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" ${FUZZFLAGS:-} "$package" 2>&1 | tee "$log"; then
+		if "${GO:-go}" test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" -fuzzminimizetime 5s ${FUZZFLAGS:-} "$package" 2>&1 | tee "$log"; then
 			continue
 		fi
 		# Go's fuzzer may report the end of FUZZTIME itself as a failure, on a busy machine one time in a few (golang/go#75804):
