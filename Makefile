@@ -24,7 +24,7 @@ MODULES := . $(filter-out internal/tools internal/tools/lint,$(patsubst %/go.mod
 
 # What goes into the collector: a change in any of these rebuilds it.
 COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
-	! -path './e2e/*' ! -path './bench/*' ! -path './internal/tools/*' ! -path './cmd/*') $(wildcard e2e/headerssetter/*.go e2e/headerssetter/go.*)
+	! -path './e2e/*' ! -path './bench/*' ! -path './internal/tools/*' ! -path './cmd/*') $(wildcard $(foreach module,headerssetter panicker,e2e/$(module)/*.go e2e/$(module)/go.*))
 
 # -buildvcs=false: tools and collector are the same whatever git says about the checkout, and a checkout that git does
 # not trust (another owner) builds too. GOWORK=off: each module is built by itself, as its users do.
