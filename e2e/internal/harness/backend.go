@@ -2,7 +2,9 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"math"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 )
 
 // Backend is an OTLP server over gRPC and HTTP for all signals. It accepts batches until
@@ -24,16 +27,29 @@ type Backend struct {
 	meter   messageMeter
 	server  server
 
-	mu   sync.Mutex // guards gate
-	gate gate
+	mu        sync.Mutex // guards everything below
+	gate      gate
+	waiting   int                    // calls that wait for another gate
+	answering int                    // calls that need not wait and are not in the ledger yet
+	none      *sync.Cond             // one of the two has become 0
+	conns     map[string]*serverConn // by their name, see connName
 }
 
 // gate is what the backend does with a batch.
 type gate struct {
-	opened chan struct{}            // not nil: wait until it is closed, then ask again
-	stalls bool                     // whether nothing is read until then either
-	holds  func(Batch) bool         // which batches wait for opened; nil: all
-	judge  func(ids []uint64) error // not nil: answer what it says
+	opened  chan struct{}            // not nil: wait until it is closed, then ask again
+	stalls  bool                     // whether nothing is read until then either
+	holds   func(Batch) bool         // which batches wait for opened; nil: all
+	judge   func(ids []uint64) error // not nil: answer what it says
+	ignores bool                     // never answer
+	delay   time.Duration            // answer that much later
+	resets  bool                     // end the connection instead of answering
+	takes   bool                     // and keep the batch nevertheless
+}
+
+// keeps tells whether a batch has to wait.
+func (g *gate) keeps(batch Batch) bool {
+	return g.opened != nil && (g.holds == nil || g.holds(batch))
 }
 
 // NewBackend starts a backend, which ends with the test. It takes batches of any size.
@@ -61,7 +77,8 @@ func NewBackendWithLimit(tb testing.TB, limit int) *Backend {
 
 func newBackend(tb testing.TB, limits ...grpc.ServerOption) *Backend {
 	tb.Helper()
-	b := &Backend{ledgers: make(map[Signal]*Ledger), limits: limits}
+	b := &Backend{ledgers: make(map[Signal]*Ledger), limits: limits, conns: make(map[string]*serverConn)}
+	b.none = sync.NewCond(&b.mu)
 	for _, s := range Signals() {
 		b.ledgers[s] = newLedger()
 	}
@@ -80,14 +97,25 @@ func (b *Backend) TooLarge() int { return int(b.meter.tooLarge.Load()) }
 // Hold makes every batch that arrives from now on wait for Accept, Refuse or Judge.
 func (b *Backend) Hold() { b.set(gate{opened: make(chan struct{})}) }
 
+// HoldAll is Hold that returns when no call is under way but those that wait.
+func (b *Backend) HoldAll() {
+	b.Hold()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.answering > 0 {
+		b.none.Wait()
+	}
+}
+
 // HoldIf makes those of the batches that arrive from now on wait, and takes the others.
-// It is called by many goroutines at once, before the batch has an answer.
+// It is called before the batch has an answer, and must not call the backend.
 func (b *Backend) HoldIf(which func(Batch) bool) {
 	b.set(gate{opened: make(chan struct{}), holds: which})
 }
 
-// Stall is Hold for a backend that reads nothing more of what comes over gRPC either, as if its
-// process were stopped: what does not fit into the network's buffers stays where it is.
+// Stall is Hold for a backend that reads nothing more of what comes either, as if its process
+// were stopped: what does not fit into the network's buffers stays where it is. Connections are
+// accepted by the system.
 func (b *Backend) Stall() { b.set(gate{opened: make(chan struct{}), stalls: true}) }
 
 // Accept takes every batch that waits or arrives.
@@ -103,6 +131,29 @@ func (b *Backend) Refuse(status error) {
 // nil, or a gRPC status. It is called by many goroutines at once.
 func (b *Backend) Judge(verdict func(ids []uint64) error) { b.set(gate{judge: verdict}) }
 
+// Ignore never answers what waits or arrives. What is said after it is not for what waited, as
+// with Delay and Reset.
+func (b *Backend) Ignore() { b.setForAll(gate{ignores: true}) }
+
+// Delay takes every batch that waits or arrives, that much later, unless the collector has given
+// up by then.
+func (b *Backend) Delay(delay time.Duration) { b.setForAll(gate{delay: delay}) }
+
+// Reset ends the connection of every batch that waits or arrives, so that the peer is told of it
+// at once (RST). Whether the backend has taken the batch before, takes says: it is then in the
+// ledger as one that was not answered.
+func (b *Backend) Reset(takes bool) { b.setForAll(gate{resets: true, takes: takes}) }
+
+// setForAll is set that returns when nobody waits any more.
+func (b *Backend) setForAll(g gate) {
+	b.set(g)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.waiting > 0 {
+		b.none.Wait()
+	}
+}
+
 func (b *Backend) set(g gate) {
 	b.mu.Lock()
 	was := b.gate
@@ -113,40 +164,108 @@ func (b *Backend) set(g gate) {
 	}
 }
 
-// pass returns what the backend answers, once it answers. The end of ctx, that is of
-// the collector's call, ends the wait.
-func (b *Backend) pass(ctx context.Context, batch Batch) error {
-	for {
-		b.mu.Lock()
-		g := b.gate
-		b.mu.Unlock()
-		switch {
-		case g.opened != nil && (g.holds == nil || g.holds(batch)):
-			select {
-			case <-g.opened:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		case g.judge != nil:
-			return g.judge(batch.IDs)
-		default:
-			return nil
+// errReset is in the ledger for a batch whose connection the backend has ended.
+var errReset = errors.New("the backend has reset the connection")
+
+// pass returns what the backend answers, once it answers, and whether it can. The end of ctx,
+// that is of the collector's call, ends the wait. The caller calls b.done when the answer is in
+// the ledger.
+func (b *Backend) pass(ctx context.Context, l *Ledger, batch Batch) (answered bool, err error) {
+	g, dead := b.ask(ctx, l, batch)
+	switch {
+	case dead && g.takes:
+		return false, nil
+	case dead:
+		return false, errReset
+	case g.ignores:
+		<-ctx.Done()
+		return true, ctx.Err()
+	case g.delay > 0:
+		timer := time.NewTimer(g.delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
 		}
+		return true, ctx.Err() // which may have ended at the same time
+	case g.keeps(batch):
+		return true, ctx.Err() // it has ended
+	case g.judge != nil:
+		return true, g.judge(batch.IDs)
+	}
+	return true, ctx.Err() // nobody is there any more for the answer
+}
+
+// ask returns what is to be done with a batch, once it need not wait for that or ctx has ended,
+// and ends its connection if that is it. Dead says that there is no connection to answer over.
+// After set has returned, no connection is ended for what was said before.
+func (b *Backend) ask(ctx context.Context, l *Ledger, batch Batch) (g gate, dead bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l.asks() // locked, so that nobody is told of this call before it can be told what to do
+	for {
+		g = b.gate
+		if !g.keeps(batch) || ctx.Err() != nil {
+			break
+		}
+		b.waiting++
+		b.mu.Unlock()
+		select {
+		case <-g.opened:
+		case <-ctx.Done():
+		}
+		b.mu.Lock()
+		b.release(&b.waiting)
+	}
+	b.answering++
+	conn := b.conns[batch.Conn] // nil: in the test's own process
+	if g.resets && conn != nil {
+		conn.reset()
+	}
+	return g, conn != nil && conn.wasReset
+}
+
+// done ends what ask has begun.
+func (b *Backend) done() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.release(&b.answering)
+}
+
+// release takes one from a number. Requires b.mu held.
+func (b *Backend) release(calls *int) {
+	if *calls--; *calls == 0 {
+		b.none.Broadcast()
 	}
 }
 
 // receive handles one export call to a server in one of its lives.
 func receive[T any](ctx context.Context, b *Backend, life int, s *signal[T], data T) error {
-	batch := Batch{Life: life, Arrived: time.Now(), Header: headerOf(ctx), Bytes: messageSize(ctx)}
+	batch := Batch{
+		Life: life, Arrived: time.Now(), Header: headerOf(ctx), Bytes: messageSize(ctx), Conn: connOf(ctx),
+	}
 	l := b.ledgers[s]
 	l.began()
 	var altered []string
 	batch.IDs, altered = s.inspect(data)
-	batch.Err = b.pass(ctx, batch)
+	answered, err := b.pass(ctx, l, batch)
+	batch.Err, batch.Unanswered = err, !answered
 	batch.Answered = time.Now()
 	l.ended(batch, altered)
+	b.done()
 	return batch.Err
 }
+
+// connOf names the connection that a call has come over; empty: it is from the test's own process.
+func connOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return connName(p.Addr, p.LocalAddr)
+	}
+	return ""
+}
+
+// connName names a connection. A client can use the same port for several servers.
+func connName(client, server net.Addr) string { return client.String() + " to " + server.String() }
 
 // ofTheProtocols are the headers that OTLP calls have for their own sake.
 var ofTheProtocols = []string{

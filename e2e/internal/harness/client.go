@@ -15,6 +15,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -58,7 +59,11 @@ func (c *Collector) GRPC(tb testing.TB, header Header) Client {
 // NewGRPCClient is Collector.GRPC for a server at any address.
 func NewGRPCClient(tb testing.TB, address string, header Header) Client {
 	tb.Helper()
-	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: pollInterval, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * pollInterval},
+			MinConnectTimeout: patience,
+		}))
 	if err != nil {
 		tb.Fatalf("gRPC client: %v", err)
 	}
@@ -228,20 +233,20 @@ func Throttled(code codes.Code, delay time.Duration) error {
 	return s.Err()
 }
 
-// SendPersistently makes a request as a client does that repeats whatever may be repeated,
-// until it is acknowledged, refused for good, or ctx ends. It returns how often it has
-// sent it.
+// SendPersistently makes a request as a client does that repeats whatever may be repeated, as
+// soon as it may, until it is acknowledged, refused for good, or ctx ends. It returns how often
+// it has sent it.
 func SendPersistently(ctx context.Context, client Client, signal Signal, ids Range) (attempts int, err error) {
-	again := time.NewTicker(pollInterval)
-	defer again.Stop()
 	for {
 		attempts++
 		if err = client.Send(ctx, signal, ids); err == nil || !Retryable(err) {
 			return attempts, err
 		}
+		again := time.NewTimer(max(pollInterval, RetryDelay(err)))
 		select {
 		case <-again.C:
 		case <-ctx.Done():
+			again.Stop()
 			return attempts, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -42,6 +43,12 @@ type Config struct {
 	Backend   *Backend
 	Processor string // boundedbatch's settings; empty: the defaults
 	Retry     string // retry_on_failure of the exporter; empty: it does not retry
+	Queue     string // sending_queue of the exporter; empty: it has none
+	// Storage is the directory of a file_storage extension, for Queue; empty: there is none.
+	Storage string
+	// PanicAt puts a processor behind boundedbatch that panics when it is called for that batch of
+	// a signal, the first is 1; 0: there is none. Such a collector takes no profiles.
+	PanicAt int
 	// Exporter is otlp_grpc, or otlp_http; empty: otlp_grpc.
 	Exporter string
 	// ReportStatus adds the health_check extension, which shows the status of every
@@ -63,8 +70,8 @@ type Config struct {
 }
 
 // configText is rendered with a Config. Its ports come from the environment, as in
-// the files of examples/. The exporter has no queue and no timeout: what the processor
-// hands on is in flight until the backend has answered.
+// the files of examples/. The exporter has no queue, unless it is given one, and no timeout:
+// what the processor hands on is in flight until the backend has answered.
 var configText = template.Must(template.New("").Parse(`
 receivers:
   otlp:
@@ -78,25 +85,31 @@ receivers:
         include_metadata: true
 processors:
   boundedbatch: {{or .Processor "{}"}}
+{{- if .PanicAt}}
+  panicker: {at_batch: {{.PanicAt}}}
+{{- end}}
 exporters:
   otlp_grpc:
     endpoint: {{.Backend.GRPCAddress}}
     tls: {insecure: true}
     compression: none
     timeout: 0s
-    sending_queue: {enabled: false}
+    sending_queue: {{or .Queue "{enabled: false}"}}
     retry_on_failure: {{or .Retry "{enabled: false}"}}
     auth: {{.Auth}}
   otlp_http:
     endpoint: http://{{.Backend.HTTPAddress}}
     compression: none
     timeout: 0s
-    sending_queue: {enabled: false}
+    sending_queue: {{or .Queue "{enabled: false}"}}
     retry_on_failure: {{or .Retry "{enabled: false}"}}
     auth: {{.Auth}}
 extensions:
 {{- if .Headers}}
   headers_setter: {headers: {{.Headers}}}
+{{- end}}
+{{- if .Storage}}
+  file_storage: {directory: "{{.Storage}}"}
 {{- end}}
 {{- if .ReportStatus}}
   health_check:
@@ -110,12 +123,11 @@ extensions:
   pprof: {endpoint: "` + loopback + `:${env:PPROF_PORT}"}
 {{- end}}
 service:
-  extensions: [{{if .Headers}}headers_setter, {{end}}{{if .ReportStatus}}health_check, {{end}}{{if .Debug}}zpages, {{end}}{{if .Profile}}pprof{{end}}]
+  extensions: [{{.Extensions}}]
   pipelines:
-    traces: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
-    logs: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
-    metrics: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
-    profiles: {receivers: [otlp], processors: [boundedbatch], exporters: [{{or .Exporter "otlp_grpc"}}]}
+{{- range .Signals}}
+    {{.}}: {receivers: [otlp], processors: [boundedbatch{{if $.PanicAt}}, panicker{{end}}], exporters: [{{or $.Exporter "otlp_grpc"}}]}
+{{- end}}
   telemetry:
 {{- if .Debug}}
     logs: {level: debug, sampling: {enabled: false}}
@@ -132,6 +144,36 @@ func (cfg *Config) Auth() string {
 	return "{authenticator: headers_setter}"
 }
 
+// Extensions are those that are used.
+func (cfg *Config) Extensions() string {
+	var used []string
+	for _, extension := range []struct {
+		name string
+		is   bool
+	}{
+		{"headers_setter", cfg.Headers != ""},
+		{"file_storage", cfg.Storage != ""},
+		{"health_check", cfg.ReportStatus},
+		{"zpages", cfg.Debug},
+		{"pprof", cfg.Profile},
+	} {
+		if extension.is {
+			used = append(used, extension.name)
+		}
+	}
+	return strings.Join(used, ", ")
+}
+
+// Signals are the pipelines.
+func (cfg *Config) Signals() (names []string) {
+	for _, signal := range Signals() {
+		if signal != Profiles || cfg.PanicAt == 0 {
+			names = append(names, signal.Name())
+		}
+	}
+	return names
+}
+
 func (cfg *Config) yaml(tb testing.TB) string {
 	tb.Helper()
 	var text strings.Builder
@@ -143,14 +185,20 @@ func (cfg *Config) yaml(tb testing.TB) string {
 
 // Collector is a running collector.
 type Collector struct {
-	ports   ports
-	cmd     *exec.Cmd
-	log     *logText
-	scraper *http.Client
-	clients transports
-	debug   bool // Config.Debug
-	status  bool // Config.ReportStatus
+	path               string // of its configuration
+	environment, gates []string
+	debug, status      bool // Config.Debug, Config.ReportStatus
 
+	ports    ports
+	scraper  *http.Client
+	clients  transports
+	*process // in its present life
+}
+
+// process is one life of a collector.
+type process struct {
+	cmd    *exec.Cmd
+	log    *logText
 	exited chan struct{} // closed when the process has ended and state is set
 	state  *os.ProcessState
 }
@@ -189,11 +237,16 @@ func StartFile(tb testing.TB, path string, environment ...string) *Collector {
 
 func start(tb testing.TB, path string, environment, gates []string) *Collector {
 	tb.Helper()
+	transport := &http.Transport{}
+	tb.Cleanup(transport.CloseIdleConnections)
+	c := &Collector{path: path, environment: environment, gates: gates, scraper: &http.Client{Transport: transport}}
+	c.clients.add(transport)
 	// Ports are free when they are picked, not when the collector listens on them: on
 	// a clash, pick again.
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
-		c := launch(tb, path, environment, gates)
+		c.ports = freePorts(tb)
+		c.launch(tb)
 		err := c.awaitReady(tb.Context())
 		if err == nil {
 			return c
@@ -204,46 +257,81 @@ func start(tb testing.TB, path string, environment, gates []string) *Collector {
 	}
 }
 
+// Restart starts a collector that has ended again, with the same configuration and ports, and
+// waits until it is ready. Its log begins anew. No other method may be called meanwhile.
+func (c *Collector) Restart(tb testing.TB) {
+	tb.Helper()
+	select {
+	case <-c.exited:
+	default:
+		tb.Fatal("the collector to restart still runs")
+	}
+	c.launch(tb)
+	if err := c.awaitReady(tb.Context()); err != nil {
+		tb.Fatalf("collector on %s again: %v", c.path, err)
+	}
+}
+
+// Configure writes another configuration, for the next Restart or SIGHUP.
+func (c *Collector) Configure(tb testing.TB, cfg Config) {
+	tb.Helper()
+	// As a whole: the collector must not read half of it.
+	next := c.path + ".next"
+	if err := os.WriteFile(next, []byte(cfg.yaml(tb)), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Rename(next, c.path); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Reload makes the collector read its configuration again, and waits until every component has
+// stopped and started.
+func (c *Collector) Reload(tb testing.TB) {
+	tb.Helper()
+	c.BeginReload(tb)(tb)
+}
+
+// BeginReload is Reload without the wait (SIGHUP), for which it returns a function.
+func (c *Collector) BeginReload(tb testing.TB) (wait func(testing.TB)) {
+	tb.Helper()
+	wait = c.Expect(readyLine)
+	c.Signal(tb, syscall.SIGHUP)
+	return wait
+}
+
 // launch starts the process.
-func launch(tb testing.TB, path string, environment, gates []string) *Collector {
+func (c *Collector) launch(tb testing.TB) {
 	tb.Helper()
 	binary, err := Binary()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	transport := &http.Transport{}
-	tb.Cleanup(transport.CloseIdleConnections)
-	c := &Collector{
-		ports:   freePorts(tb),
-		log:     newLogText(),
-		scraper: &http.Client{Transport: transport},
-		exited:  make(chan struct{}),
+	args := []string{"--config", c.path}
+	if len(c.gates) > 0 {
+		args = append(args, "--feature-gates", strings.Join(c.gates, ","))
 	}
-	c.clients.add(transport)
-	args := []string{"--config", path}
-	if len(gates) > 0 {
-		args = append(args, "--feature-gates", strings.Join(gates, ","))
-	}
-	c.cmd = exec.CommandContext(tb.Context(), binary, args...) // killed at the end of the test
-	c.cmd.Env = slices.Concat(os.Environ(), c.ports.environment(), environment)
-	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
-	c.cmd.WaitDelay = 5 * time.Second
-	if err := c.cmd.Start(); err != nil {
+	p := &process{log: newLogText(), exited: make(chan struct{})}
+	p.cmd = exec.CommandContext(tb.Context(), binary, args...) // killed at the end of the test
+	p.cmd.Env = slices.Concat(os.Environ(), c.ports.environment(), c.environment)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.WaitDelay = 5 * time.Second
+	if err := p.cmd.Start(); err != nil {
 		tb.Fatalf("start collector: %v", err)
 	}
 	go func() {
-		_ = c.cmd.Wait() // the state tells the same
-		c.state = c.cmd.ProcessState
-		close(c.exited)
+		_ = p.cmd.Wait() // the state tells the same
+		p.state = p.cmd.ProcessState
+		close(p.exited)
 	}()
 	tb.Cleanup(func() {
-		<-c.exited
+		<-p.exited
 		if tb.Failed() {
-			text, _ := os.ReadFile(path) // the file was readable a moment ago
-			tb.Logf("configuration of the collector:\n%s\nits log:\n%s", text, c.log)
+			text, _ := os.ReadFile(c.path) // the file was readable a moment ago
+			tb.Logf("configuration of the collector:\n%s\nits log:\n%s", text, p.log)
 		}
 	})
-	return c
+	c.process = p
 }
 
 // readyLine is what the collector logs when every component has started.
@@ -262,17 +350,42 @@ func (c *Collector) awaitReady(ctx context.Context) error {
 	}
 }
 
-// AwaitLog waits until the collector has written text.
+// AwaitLog waits until the collector has written text in its present life.
 func (c *Collector) AwaitLog(tb testing.TB, text string) {
+	tb.Helper()
+	c.awaitMention(tb, text, c.log.mention(text))
+}
+
+// Expect is AwaitLog for a text that the collector has yet to write, as it may have before. It
+// returns a function that waits.
+func (c *Collector) Expect(text string) (wait func(testing.TB)) {
+	found := c.log.mentionFromNow(text)
+	return func(tb testing.TB) {
+		tb.Helper()
+		c.awaitMention(tb, text, found)
+	}
+}
+
+func (c *Collector) awaitMention(tb testing.TB, text string, found <-chan struct{}) {
 	tb.Helper()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case <-c.log.mention(text):
+	case <-found:
+		return
+	case <-c.exited:
 	case <-timer.C:
 		tb.Fatalf("the collector has not logged %q within %v", text, patience)
 	}
+	select { // its last words
+	case <-found:
+	default:
+		tb.Fatalf("the collector has ended (%v) and not logged %q", c.state, text)
+	}
 }
+
+// PID is the collector's process.
+func (c *Collector) PID() int { return c.cmd.Process.Pid }
 
 // Log returns what the collector has written so far.
 func (c *Collector) Log() string { return c.log.String() }
@@ -347,24 +460,25 @@ const loopback = "127.0.0.1"
 
 type ports struct{ grpc, http, metrics, health, pprof, zpages int }
 
-// freePorts finds ports that nobody listens on.
+// freePorts finds ports that nobody listens on. They are below those that a system gives to
+// whoever connects or asks for any: a collector that is restarted finds its ports free again.
 func freePorts(tb testing.TB) ports {
 	tb.Helper()
+	const lowest, highest = 20_000, 32_000
 	var found [6]int
-	for i := range found {
+	for i, attempts := 0, 0; i < len(found); attempts++ {
+		port := lowest + rand.IntN(highest-lowest)
 		var lc net.ListenConfig
-		l, err := lc.Listen(tb.Context(), "tcp", loopback+":0")
+		l, err := lc.Listen(tb.Context(), "tcp", net.JoinHostPort(loopback, strconv.Itoa(port)))
 		if err != nil {
-			tb.Fatalf("find a free port: %v", err)
+			if attempts == 100 {
+				tb.Fatalf("find a free port: %v", err)
+			}
+			continue
 		}
 		defer l.Close() //nolint:revive // closed together at the end, so that they differ
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err == nil {
-			found[i], err = strconv.Atoi(port)
-		}
-		if err != nil {
-			tb.Fatalf("find a free port: %v", err)
-		}
+		found[i] = port
+		i++
 	}
 	return ports{grpc: found[0], http: found[1], metrics: found[2], health: found[3], pprof: found[4], zpages: found[5]}
 }
@@ -386,22 +500,32 @@ func (p ports) environment() []string {
 type logText struct {
 	mu      sync.Mutex // guards everything below
 	text    bytes.Buffer
-	waiting map[string]chan struct{} // closed and removed when the text occurs
+	waiting []mention
 }
 
-func newLogText() *logText { return &logText{waiting: make(map[string]chan struct{})} }
+// mention is a text that somebody waits for.
+type mention struct {
+	text  string
+	from  int           // how much had been written that does not count
+	found chan struct{} // closed when the text occurs
+}
+
+// settle closes found if the text occurs. Requires l.mu held.
+func (m *mention) settle(l *logText) (found bool) {
+	if found = bytes.Contains(l.text.Bytes()[m.from:], []byte(m.text)); found {
+		close(m.found)
+	}
+	return found
+}
+
+func newLogText() *logText { return new(logText) }
 
 // Write implements io.Writer.
 func (l *logText) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text.Write(p)
-	for text, found := range l.waiting {
-		if bytes.Contains(l.text.Bytes(), []byte(text)) {
-			close(found)
-			delete(l.waiting, text)
-		}
-	}
+	l.waiting = slices.DeleteFunc(l.waiting, func(m mention) bool { return m.settle(l) })
 	return len(p), nil
 }
 
@@ -409,17 +533,23 @@ func (l *logText) Write(p []byte) (int, error) {
 func (l *logText) mention(text string) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	found := l.waiting[text]
-	switch {
-	case found != nil:
-	case bytes.Contains(l.text.Bytes(), []byte(text)):
-		found = make(chan struct{})
-		close(found)
-	default:
-		found = make(chan struct{})
-		l.waiting[text] = found
+	return l.await(text, 0)
+}
+
+// mentionFromNow is mention without what has been written already.
+func (l *logText) mentionFromNow(text string) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.await(text, l.text.Len())
+}
+
+// await is mention from a place on. Requires l.mu held.
+func (l *logText) await(text string, from int) <-chan struct{} {
+	m := mention{text: text, from: from, found: make(chan struct{})}
+	if !m.settle(l) {
+		l.waiting = append(l.waiting, m)
 	}
-	return found
+	return m.found
 }
 
 func (l *logText) contains(text string) bool { return strings.Contains(l.String(), text) }

@@ -307,6 +307,97 @@ func TestBackendAnswersAlikeOverBothProtocols(t *testing.T) {
 	}
 }
 
+// What a backend does that resets connections is known, and whether it has taken what it did not
+// answer. It ends when it is told to.
+func TestBackendResetsConnections(t *testing.T) {
+	for _, takes := range []bool{false, true} {
+		backend := NewBackend(t)
+		ledger := backend.Ledger(Logs)
+		for i, client := range clientsOf(t, backend, nil) {
+			ids := Range{First: uint64(i) * 100, Items: 10}
+			backend.Hold()
+			answers := make(chan error, 2)
+			for range 2 { // at the same time, over gRPC over one connection
+				go func() { answers <- client.Send(t.Context(), Logs, ids) }()
+			}
+			ledger.Await(t, "two calls", func(l *Ledger) bool { return l.Waiting() == 2 })
+			backend.Reset(takes)
+			for range 2 {
+				err := <-answers
+				require.Error(t, err)
+				assert.True(t, Retryable(err), "%v", err)
+			}
+			ledger.Await(t, "the end", func(l *Ledger) bool { return l.UnderWay() == 0 })
+			backend.Accept()
+			attempts, err := SendPersistently(t.Context(), client, Logs, Range{First: uint64(i)*100 + 50, Items: 10})
+			require.NoError(t, err, "after %d attempts", attempts)
+		}
+		all, unanswered := ledger.Taken()
+		if takes {
+			assert.Equal(t, 60, all)
+			assert.Equal(t, 40, unanswered)
+			assert.Empty(t, ledger.Refused())
+		} else {
+			assert.Equal(t, 20, all)
+			assert.Zero(t, unanswered)
+			assert.Len(t, ledger.Refused(), 4)
+		}
+	}
+}
+
+func TestBackendNeverAnswersWhatItIgnores(t *testing.T) {
+	backend := NewBackend(t)
+	ledger := backend.Ledger(Logs)
+	for i, client := range clientsOf(t, backend, nil) {
+		backend.Hold()
+		ctx, cancel := context.WithCancel(t.Context())
+		ignored := make(chan error, 1)
+		go func() { ignored <- client.Send(ctx, Logs, Range{Items: 10}) }()
+		ledger.Await(t, "a call", func(l *Ledger) bool { return l.Waiting() == 1 })
+		backend.Ignore()
+		backend.Accept()
+		require.NoError(t, client.Send(t.Context(), Logs, Range{First: 10, Items: 10}))
+		select {
+		case err := <-ignored:
+			t.Fatalf("%s was answered: %v", client.Protocol(), err)
+		default:
+		}
+		cancel()
+		require.Error(t, <-ignored)
+		ledger.Await(t, "the end", func(l *Ledger) bool { return l.UnderWay() == 0 })
+		assert.Len(t, ledger.Refused(), i+1)
+	}
+}
+
+// A late answer is that of the calls that were there when it was said.
+func TestBackendAnswersLate(t *testing.T) {
+	const delay = 300 * time.Millisecond
+	backend := NewBackend(t)
+	ledger := backend.Ledger(Logs)
+	for i, client := range clientsOf(t, backend, nil) {
+		backend.Hold()
+		late := make(chan error, 1)
+		go func() { late <- client.Send(t.Context(), Logs, Range{Items: 10}) }()
+		ledger.Await(t, "a call", func(l *Ledger) bool { return l.Waiting() == 1 })
+		began := time.Now()
+		backend.Delay(delay)
+		backend.Refuse(status.Error(codes.Unavailable, "too late for the first"))
+		require.Error(t, client.Send(t.Context(), Logs, Range{First: 10, Items: 10}))
+		require.NoError(t, <-late)
+		assert.GreaterOrEqual(t, time.Since(began), delay)
+
+		// Who has given up by then has sent in vain.
+		backend.Delay(time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), delay)
+		require.Error(t, client.Send(ctx, Logs, Range{First: 20, Items: 10}))
+		cancel()
+		ledger.Await(t, "the end", func(l *Ledger) bool { return l.UnderWay() == 0 })
+		assert.Len(t, ledger.Delivered(), i+1)
+		backend.HoldAll() // nobody is under way
+		backend.Accept()
+	}
+}
+
 func TestBackendKnowsTheHeadersOfABatchAndHoldsSomeByThem(t *testing.T) {
 	backend := NewBackend(t)
 	backend.HoldIf(func(b Batch) bool { return len(b.Header["held"]) > 0 })
@@ -518,4 +609,16 @@ func TestLogTextTellsWhatIsWritten(t *testing.T) {
 	<-early
 	<-l.mention("ready")
 	assert.True(t, l.contains("not ready"))
+
+	again := l.mentionFromNow("ready")
+	for _, part := range []string{"y", "already"} {
+		select {
+		case <-again:
+			t.Fatal("that was written before")
+		default:
+		}
+		_, err := l.Write([]byte(part))
+		require.NoError(t, err)
+	}
+	<-again
 }

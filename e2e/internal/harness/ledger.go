@@ -22,6 +22,11 @@ type Batch struct {
 	Bytes int
 	// Err is what the backend answered; nil: it has taken the items.
 	Err error
+	// Unanswered says that the connection has ended instead: the collector cannot know Err.
+	Unanswered bool
+	// Conn names the connection that they came over; empty: from a collector in the test's own
+	// process.
+	Conn string
 	// Life is how often the backend had been killed before.
 	Life              int
 	Arrived, Answered time.Time
@@ -36,6 +41,7 @@ type Ledger struct {
 	altered  []string      // the first mostAltered of them
 	under    int           // calls under way
 	most     int           // of under, so far
+	asked    int           // of under: whose batches are known, and have no answer yet
 	changed  chan struct{} // closed and replaced whenever a call begins or ends
 }
 
@@ -52,6 +58,13 @@ func (l *Ledger) began() {
 	defer l.mu.Unlock()
 	l.under++
 	l.most = max(l.most, l.under)
+}
+
+// asks follows began. What the backend is told after it is for this call too, if it waits.
+func (l *Ledger) asks() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
 	l.change()
 }
 
@@ -59,6 +72,7 @@ func (l *Ledger) ended(b Batch, altered []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.under--
+	l.asked--
 	l.batches = append(l.batches, b)
 	if b.Err == nil {
 		for _, id := range b.IDs {
@@ -94,6 +108,18 @@ func (l *Ledger) choose(which func(Batch) bool) (chosen []Batch) {
 	return chosen
 }
 
+// Taken returns how many items the backend took, each as often as it did, and of how many of
+// them the collector cannot know.
+func (l *Ledger) Taken() (all, unanswered int) {
+	for _, b := range l.Delivered() {
+		all += len(b.IDs)
+		if b.Unanswered {
+			unanswered += len(b.IDs)
+		}
+	}
+	return all, unanswered
+}
+
 // Largest returns the number of items in the largest batch, delivered or not.
 func (l *Ledger) Largest() (items int) {
 	for _, b := range l.choose(func(Batch) bool { return true }) {
@@ -110,8 +136,15 @@ func (l *Ledger) LargestMessage() (size int) {
 	return size
 }
 
-// Waiting returns how many calls are under way: those that the backend holds.
+// Waiting returns how many calls the backend knows and has not answered: those that it holds.
 func (l *Ledger) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked
+}
+
+// UnderWay returns how many calls have begun and not ended.
+func (l *Ledger) UnderWay() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.under

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // which exporters use by default
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -56,8 +57,8 @@ func (b *Backend) Restart(tb testing.TB) {
 func (b *Backend) serve(tb testing.TB) {
 	tb.Helper()
 	s := &b.server
-	overGRPC := &stalling{Listener: listen(tb, s.grpcAddress), ending: newEnding(), backend: b}
-	overHTTP := listen(tb, s.httpAddress)
+	overGRPC := &serverListener{Listener: listen(tb, s.grpcAddress), ending: newEnding(), backend: b}
+	overHTTP := &serverListener{Listener: listen(tb, s.httpAddress), ending: newEnding(), backend: b}
 	s.grpcAddress, s.httpAddress = overGRPC.Addr().String(), overHTTP.Addr().String()
 
 	grpcServer := grpc.NewServer(append(b.limits[:len(b.limits):len(b.limits)],
@@ -180,8 +181,10 @@ func handle[T any](mux *http.ServeMux, b *Backend, life int, calls *sync.RWMutex
 		if err != nil {
 			err = status.Error(codes.InvalidArgument, err.Error())
 		} else {
-			// As metadata, so that the rest need not know the protocol.
+			// As over gRPC, so that the rest need not know the protocol.
 			ctx := withMessage(r.Context(), &message{bytes: len(body)})
+			local := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+			ctx = peer.NewContext(ctx, &peer.Peer{Addr: httpPeer(r.RemoteAddr), LocalAddr: local})
 			err = receive(metadata.NewIncomingContext(ctx, metadata.MD(r.Header)), b, life, s, data)
 		}
 		w.Header().Set("Content-Type", contentType)
@@ -190,6 +193,15 @@ func handle[T any](mux *http.ServeMux, b *Backend, life int, calls *sync.RWMutex
 		}
 	})
 }
+
+// httpPeer is the address of a peer over HTTP.
+type httpPeer string
+
+// Network implements net.Addr.
+func (httpPeer) Network() string { return "tcp" }
+
+// String implements net.Addr.
+func (p httpPeer) String() string { return string(p) }
 
 const contentType = "application/x-protobuf"
 
