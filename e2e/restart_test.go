@@ -60,7 +60,7 @@ func TestBackendDiesAndNothingIsLostOrRepeatedByTheProcessor(t *testing.T) {
 			}
 
 			for death := range deaths {
-				awaitBatches(t, backend, batchesPerLife)
+				awaitBatches(t, backend, harness.Signals(), batchesPerLife)
 				if death%2 == 1 { // for certain in the midst of exports
 					backend.Hold()
 					for _, signal := range harness.Signals() {
@@ -82,7 +82,7 @@ func TestBackendDiesAndNothingIsLostOrRepeatedByTheProcessor(t *testing.T) {
 				backend.Accept()
 				backend.Restart(t)
 			}
-			awaitBatches(t, backend, batchesPerLife)
+			awaitBatches(t, backend, harness.Signals(), batchesPerLife)
 			close(over)
 			sending.Wait()
 			assert.NotZero(t, stop())
@@ -131,10 +131,10 @@ func sendPersistently(
 	}
 }
 
-// awaitBatches waits until the backend has taken that many batches more of each signal.
-func awaitBatches(t *testing.T, backend *harness.Backend, more int) {
+// awaitBatches waits until the backend has taken that many batches more of each of the signals.
+func awaitBatches(t *testing.T, backend *harness.Backend, signals []harness.Signal, more int) {
 	t.Helper()
-	for _, signal := range harness.Signals() {
+	for _, signal := range signals {
 		ledger := backend.Ledger(signal)
 		want := len(ledger.Delivered()) + more
 		ledger.Await(t, fmt.Sprintf("%d batches of %s", more, signal.Name()), func(l *harness.Ledger) bool {
