@@ -79,7 +79,7 @@ func TestDiskOfTheExportersQueueIsFull(t *testing.T) {
 				stop := s.load(t)
 				effect()
 				d.empty(t, s.col)
-				// In this order: a queue that is read while the disk is full loses items by itself.
+				// In this order: the queue drops what it cannot mark as being sent.
 				s.awaitDelivered(t)
 				s.backend.Accept()
 				stop()

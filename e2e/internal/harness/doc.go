@@ -5,8 +5,9 @@
 // identity, a number, also its size: from [Bulky] on it is anything up to 1 MiB. A [Client]
 // sends them over gRPC or HTTP, and a [Journal] notes what the client was told. A [Backend]
 // receives the batches over gRPC or HTTP, can be told to hold, refuse or ignore some or all of
-// them, to be late, to end connections or to be killed, and enters what it accepts into a [Ledger] for each signal, which
-// knows from an item's identity how it must look. [Ledger.Check] compares the two.
+// them, to be late, to end connections or to be killed, and enters what it accepts into a
+// [Ledger] for each signal, which knows from an item's identity how it must look.
+// [Ledger.Check] compares the two.
 // A [Collector] is a child process, which may have several lives:
 //
 //	backend := harness.NewBackend(t)
