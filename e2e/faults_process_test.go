@@ -3,8 +3,10 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 
 	"github.com/boundedbatch/boundedbatchprocessor/e2e/internal/harness"
 )
@@ -356,4 +359,99 @@ func TestPanicDownstreamEndsTheProcessAndLosesNoMoreThanItHolds(t *testing.T) {
 			s.col.Stop(t)
 		})
 	}
+}
+
+// One fault after the other, in any order, in front of the processor, behind it and to its own
+// process, while the load goes on: clients that wait for results, and repeat, lose nothing.
+func TestWaitingClientsLoseNothingWhateverComes(t *testing.T) {
+	misbehaves := func(misbehave func(*harness.Backend)) func(*testing.T, *site) {
+		return func(t *testing.T, s *site) {
+			t.Helper()
+			effect := s.awaitEffect(t)
+			misbehave(s.backend)
+			effect()
+			s.backend.Accept()
+		}
+	}
+	faults := map[string]func(*testing.T, *site){
+		"backend refuses": misbehaves(func(b *harness.Backend) { b.Refuse(retryable) }),
+		"backend throttles": misbehaves(func(b *harness.Backend) {
+			b.Refuse(harness.Throttled(codes.ResourceExhausted, 100*time.Millisecond))
+		}),
+		"backend resets":           misbehaves(func(b *harness.Backend) { b.Reset(false) }),
+		"backend takes and resets": misbehaves(func(b *harness.Backend) { b.Reset(true) }),
+		"backend never answers":    misbehaves((*harness.Backend).Ignore),
+		"backend is slow":          slowly,
+		"backend dies": func(t *testing.T, s *site) {
+			t.Helper()
+			effect := s.awaitEffect(t)
+			s.backend.Kill(t)
+			effect()
+			revive(t, s.backend)
+		},
+		"backend stops and dies": func(t *testing.T, s *site) {
+			t.Helper()
+			effect := s.awaitEffect(t)
+			s.backend.Stall()
+			effect()
+			s.backend.Kill(t)
+			revive(t, s.backend)
+		},
+		"killed": func(t *testing.T, s *site) {
+			t.Helper()
+			s.col.Signal(t, os.Kill)
+			s.col.Exit(t)
+			s.col.Restart(t)
+		},
+		"killed with a dead backend": func(t *testing.T, s *site) {
+			t.Helper()
+			s.backend.Kill(t)
+			s.col.Signal(t, os.Kill)
+			s.col.Exit(t)
+			s.col.Restart(t)
+			s.awaitEffect(t)()
+			revive(t, s.backend)
+		},
+	}
+	for _, o := range orderly {
+		faults[o.name] = o.stop
+	}
+	names := slices.Sorted(maps.Keys(faults))
+	for seed := range uint64(2) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, waiting, harness.Config{}, ", export_timeout: 1s")
+			stop := s.load(t)
+			rng := rand.New(rand.NewPCG(seed, seed))
+			for _, i := range rng.Perm(len(names)) {
+				t.Log(names[i])
+				awaitBatches(t, s.backend, s.signals, 10)
+				faults[names[i]](t, s)
+			}
+			awaitBatches(t, s.backend, s.signals, 10)
+			stop()
+			for _, signal := range s.signals {
+				sent := s.journals[signal].Sent()
+				require.NoError(t, s.backend.Ledger(signal).Check(sent), signal.Name())
+				attempts := 0
+				for _, request := range sent {
+					assert.Equal(t, harness.Acknowledged, request.Outcome)
+					attempts += request.Attempts
+				}
+				taken, _ := s.backend.Ledger(signal).Taken()
+				t.Logf("%s: %d requests in %d attempts; %d items acknowledged, %d taken", signal.Name(),
+					len(sent), attempts, s.journals[signal].Items(harness.Acknowledged), taken)
+				assert.Greater(t, attempts, len(sent))
+			}
+			s.col.Stop(t)
+		})
+	}
+}
+
+// slowly makes the backend answer everything a bit late for a while.
+func slowly(t *testing.T, s *site) {
+	t.Helper()
+	s.backend.Delay(300 * time.Millisecond)
+	awaitBatches(t, s.backend, s.signals, 5)
+	s.backend.Accept()
 }
