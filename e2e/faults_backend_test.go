@@ -35,14 +35,17 @@ type site struct {
 	journals map[harness.Signal]*harness.Journal
 }
 
-// settings of the processor. No request is divided.
+// settings of the processor. No request of clients that wait is divided: of a part that fails they
+// repeat the whole.
 func (h handling) settings(more string) string {
 	text := "send_batch_size: 100, timeout: 20ms, queue_size: 3000" + more
 	switch h {
+	case counting:
+		text += ", send_batch_max_size: 100"
 	case waiting:
 		text += ", wait_for_result: true"
 	case retrying:
-		text += ", retry_on_failure: {enabled: true, initial_interval: 20ms, max_interval: 100ms, max_elapsed_time: 0s}"
+		text += ", send_batch_max_size: 100, retry_on_failure: {enabled: true, initial_interval: 20ms, max_interval: 100ms, max_elapsed_time: 0s}"
 	}
 	return "{" + text + "}"
 }
