@@ -173,6 +173,45 @@ func testDying[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.NoError(t, r.Shutdown(t.Context()))
 }
 
+func TestCallersOfADyingExportAreAnswered(t *testing.T) {
+	each(t, testDyingWaiters, testDyingWaiters, testDyingWaiters, testDyingWaiters)
+}
+
+// As above, where callers wait: those whose export dies are told so, in a way that is worth a
+// retry, and those that wait for its slot or for its room, get them.
+func testDyingWaiters[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MaxConcurrentExports, set.WaitForResult = 1, true
+	set.SendBatchSize, set.QueueSize = 100, 200
+	g := newGate()
+	r := newRig(t, kind, set, func(b batchertest.Batch) error {
+		if err := g.held(b); err != nil {
+			return err
+		}
+		if b.Number == 0 {
+			defer runtime.Goexit()
+			panic("downstream")
+		}
+		return nil
+	})
+	dying := r.goTry(t.Context(), 100)
+	synctest.Wait()
+	sealed := r.goTry(t.Context(), 100)
+	synctest.Wait()
+	blocked := r.goTry(t.Context(), 100)
+	synctest.Wait()
+	require.EqualValues(t, 200, r.Stats().Held)
+	g.open()
+	err := <-dying
+	require.ErrorIs(t, err, batcher.ErrDownstreamDied)
+	require.False(t, consumererror.IsPermanent(err))
+	require.NoError(t, <-sealed)
+	require.NoError(t, <-blocked)
+	require.EqualValues(t, 100, r.Stats().Failed[batcher.FailedRetryable])
+	require.EqualValues(t, 200, r.Stats().Delivered)
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
 func TestExportsCarryTheirDeadline(t *testing.T) {
 	each(t, testExportTimeout, testExportTimeout, testExportTimeout, testExportTimeout)
 }
