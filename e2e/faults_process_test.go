@@ -305,7 +305,7 @@ func TestThreeHundredRestartsInARow(t *testing.T) {
 // goroutines returns how many goroutines of the collector are the processor's.
 func (s *site) goroutines(t *testing.T) int {
 	t.Helper()
-	n, err := s.col.Goroutines(t.Context(), "boundedbatchprocessor/batcher.")
+	n, err := s.col.GoroutinesIn(t.Context(), "boundedbatchprocessor/batcher.")
 	require.NoError(t, err)
 	return n
 }
