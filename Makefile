@@ -5,6 +5,9 @@ GO        ?= go
 FUZZTIME  ?= 20s
 # How far bench-gate lets a ratio miss its bar, as a factor. CI allows for its neighbours; a release does not.
 MARGIN    ?= 1
+# How long the testbed keeps up each load, and how often its two processors take turns.
+TESTCASE_DURATION ?= 15s
+PAIRS     ?= 7
 # How often test-concurrent runs each test.
 RUNS      ?= 100
 # Extra flags for go test, such as TESTFLAGS=-v or TESTFLAGS='-run TestBudget'.
@@ -42,9 +45,8 @@ SHELL       := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
-.PHONY: all help generate generate-check fmt fmt-check lint test test-race test-concurrent cover cover-check vet-ports \
-	test-oldest test-tools fuzz bench bench-gate bench-results bench-pipeline bench-report bench-report-check bench-compare e2e \
-	otelcol run demo licences licences-check release-check tools tidy clean
+# All that make help lists.
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' Makefile)
 
 all: generate fmt lint test ## generate, fmt, lint and test; what make does by itself
 
@@ -183,6 +185,14 @@ e2e: $(COLLECTOR) ## a real collector between real OTLP clients and a real backe
 	@echo "and beside batch, in virtual time"
 	$(GO) test -C e2e/compat -race -count=1 -timeout 15m $(TESTFLAGS) ./...
 
+# Other programs on the machine cost this one as they cost bench-pipeline.
+testbed: $(COLLECTOR) ## the Collector's own testbed, with boundedbatch and with batch, written to e2e/results/
+	@echo "about 40 minutes, or 8 with TESTCASE_DURATION=5s PAIRS=3; the first time compiles the testbed: 1 to 4 minutes more"
+	@mkdir -p e2e/results
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" TESTCASE_DURATION=$(TESTCASE_DURATION) $(GO) test -C e2e/testbed -count=1 -v \
+		-timeout 120m $(TESTFLAGS) . -margin $(MARGIN) -pairs $(PAIRS) -results "../results/testbed-$$(nproc)-cores.txt" \
+		-commit "$$(git describe --always --dirty --exclude '*')"
+
 # --- collector ----------------------------------------------------------------------------------------------------
 
 otelcol: $(COLLECTOR) ## build the collector with ocb into .bin/otelcol/
@@ -261,10 +271,10 @@ $(LINT_TOOLS): $(BIN)/%: internal/tools/lint/go.mod
 	@$(GO) build -C internal/tools/lint -o "$(CURDIR)/$@" $(package-$*)
 	@touch $@
 
-# -e: a test of a tool's dependency may need a module version that is not to be had; the tools build without it.
+# -e: a test of a dependency may need a module version that is not to be had; tools and testbed build without it.
 tidy: ## go mod tidy in every module
-	@for module in $(MODULES); do echo "tidy $$module"; $(GO) mod tidy -C "$$module"; done
-	@for module in internal/tools internal/tools/lint; do echo "tidy $$module"; $(GO) mod tidy -C "$$module" -e; done
+	@for module in $(filter-out e2e/testbed,$(MODULES)); do echo "tidy $$module"; $(GO) mod tidy -C "$$module"; done
+	@for module in internal/tools internal/tools/lint e2e/testbed; do echo "tidy $$module"; $(GO) mod tidy -C "$$module" -e; done
 
 clean: ## remove .bin/: tools, collector, logs
 	rm -rf $(BIN)

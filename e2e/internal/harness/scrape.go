@@ -23,12 +23,17 @@ const prefix = "otelcol_processor_boundedbatch_"
 
 // Scrape reads the collector's metrics.
 func (c *Collector) Scrape(ctx context.Context) (Scrape, error) {
-	url := fmt.Sprintf("http://%s/metrics", c.ports.address(c.ports.metrics))
+	return ReadMetrics(ctx, c.scraper, c.ports.address(c.ports.metrics))
+}
+
+// ReadMetrics is Scrape for a collector that was not started here, with the address of its metrics.
+func ReadMetrics(ctx context.Context, client *http.Client, address string) (Scrape, error) {
+	url := fmt.Sprintf("http://%s/metrics", address)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.scraper.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
