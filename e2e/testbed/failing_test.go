@@ -17,12 +17,13 @@ import (
 
 // What the testbed passes is an error here, see doc.go.
 
-// small is a load for as long as it takes to see that something is wrong.
+// small is a load for as long as it takes to see that something is wrong. A busy machine may make little of it.
 func small(settings string) setup {
 	return setup{
 		signal: "logs", protocol: "grpc",
 		processors: []processor{{boundedbatch, settings}},
 		load:       testbed.LoadOptions{DataItemsPerSecond: 1000, ItemsPerBatch: 10, Parallel: 1, MaxDelay: time.Second},
+		least:      0.01,
 	}
 }
 
