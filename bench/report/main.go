@@ -1,10 +1,11 @@
 // Command report writes docs/performance.md and its plots from the raw results of the
-// benchmarks, and nothing else: the same results make the same bytes. What is in the page is
-// told by the tables in spec.go.
+// benchmarks, docs/testbed.md from those of the Collector's testbed, and nothing else: the same
+// results make the same bytes. What is in the pages is told by the tables in spec.go and testbed.go.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,21 +18,28 @@ import (
 
 func main() {
 	resultsDir := flag.String("results", "../results", "directory of the raw results, *.txt")
-	docs := flag.String("docs", "../../docs", "directory to write performance.md and plots/ to")
+	testbedDir := flag.String("testbed", "../../e2e/results", "directory of the raw results of the testbed, "+testbedPattern)
+	docs := flag.String("docs", "../../docs", "directory to write performance.md, testbed.md and plots/ to")
 	check := flag.Bool("check", false, "write nothing, and fail if what is there is not what would be written")
 	flag.Parse()
 
-	if err := run(*resultsDir, *docs, *check); err != nil {
+	if err := run(*resultsDir, *testbedDir, *docs, *check); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(resultsDir, docs string, check bool) error {
+func run(resultsDir, testbedDir, docs string, check bool) error {
 	files, notes, err := build(resultsDir, spec)
 	if err != nil {
 		return err
 	}
+	more, others, err := build(testbedDir, testbed)
+	if err != nil {
+		return err
+	}
+	maps.Copy(files, more)
+	notes = append(notes, others...)
 	for _, note := range notes {
 		fmt.Fprintln(os.Stderr, note)
 	}
@@ -43,7 +51,7 @@ func run(resultsDir, docs string, check bool) error {
 
 // build makes the files of the report by their path below docs/, and notes for whoever runs it.
 func build(resultsDir string, r report) (files map[string][]byte, notes []string, err error) {
-	all, err := load(resultsDir)
+	all, err := load(resultsDir, cmp.Or(r.pattern, "*.txt"))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -56,14 +57,14 @@ func (p *page) write() error {
 		}
 	}
 	var out bytes.Buffer
-	out.WriteString(introduction)
+	out.WriteString(cmp.Or(p.report.introduction, introduction))
 	fmt.Fprintf(&out, "%s\n", p.summary())
 	out.Write(tables.Bytes())
 	if figures.Len() > 0 {
 		out.WriteString(plotsIntroduction)
 		out.Write(figures.Bytes())
 	}
-	p.files[pageFile] = out.Bytes()
+	p.files[cmp.Or(p.report.file, pageFile)] = out.Bytes()
 	return nil
 }
 
@@ -146,7 +147,7 @@ func (p *page) group(out *bytes.Buffer, g *group) error {
 	if len(reasons) > 0 {
 		fmt.Fprintf(out, "\n%s\n", strings.Join(reasons, "\n"))
 	}
-	fmt.Fprintf(out, "\n%s", origin(g.command, files))
+	fmt.Fprintf(out, "\n%s", p.origin(g.command, files))
 	return nil
 }
 
@@ -253,10 +254,10 @@ func (l *line) byThemselves() string {
 }
 
 // origin tells how to measure something again, and where it was measured.
-func origin(command string, files []*file) string {
+func (p *page) origin(command string, files []*file) string {
 	out := fmt.Sprintf("```sh\n%s\n```\n", command)
 	for _, f := range files {
-		out += "\n" + wrap(fmt.Sprintf("[%s](../bench/results/%s): %s.", f.name, f.name, strings.Join(f.machine(), ", "))) + "\n"
+		out += "\n" + wrap(fmt.Sprintf("[%s](%s%s): %s.", f.name, cmp.Or(p.report.results, "../bench/results/"), f.name, strings.Join(f.machine(), ", "))) + "\n"
 	}
 	return out
 }
@@ -320,7 +321,7 @@ func (p *page) figure(out *bytes.Buffer, f *figure) error {
 	if len(sentences) > 0 {
 		fmt.Fprintf(out, "%s\n\n", wrap(strings.Join(sentences, " ")))
 	}
-	out.WriteString(origin(f.command, d.files))
+	out.WriteString(p.origin(f.command, d.files))
 	return nil
 }
 

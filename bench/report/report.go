@@ -4,6 +4,11 @@ package main
 
 // report is a page of tables and plots.
 type report struct {
+	// file is its name below docs/; introduction is all of it before what became of the bars. Empty: those of performance.md.
+	file, introduction string
+	// results is where its results are, as the page links to them; pattern says which files. Empty: bench/results/*.txt.
+	results, pattern string
+
 	groups []group
 	plots  []figure
 	// reasons says why a bar is missed, as the page names it: "CPU of a request: spans, 1

@@ -96,7 +96,19 @@ func TestReportIsTheSameEveryTime(t *testing.T) {
 
 // TestCommittedReportIsOfTheCommittedResults is make bench-report-check.
 func TestCommittedReportIsOfTheCommittedResults(t *testing.T) {
-	require.NoError(t, run("../results", "../../docs", true))
+	require.NoError(t, run("../results", "../../e2e/results", "../../docs", true))
+}
+
+func TestPageHasItsOwnNameIntroductionAndResults(t *testing.T) {
+	lines := "BenchmarkA/n=1/impl=boundedbatch-2\t1\t1 ns/req\nBenchmarkA/n=1/impl=batch-2\t1\t2 ns/req\n"
+	own := one
+	own.file, own.introduction, own.results, own.pattern = "own.md", "# Own\n\n", "../own/", "own-*.txt"
+	files, _, err := build(resultsOf(t, map[string]string{"own-1.txt": lines, "other.txt": lines}), own)
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	page := string(files["own.md"])
+	assert.True(t, strings.HasPrefix(page, "# Own\n\nNothing that has a bar"), page)
+	assert.Contains(t, page, "[own-1.txt](../own/own-1.txt)")
 }
 
 func TestWhatIsNotMeasuredIsLeftOutAndSaid(t *testing.T) {

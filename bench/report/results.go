@@ -69,9 +69,9 @@ func (f *file) value(key string) string {
 
 func (e *entry) at(i int) string { return fmt.Sprintf("%s:%d", e.file.name, e.rounds[i].line) }
 
-// load reads every *.txt of a directory.
-func load(dir string) (*results, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+// load reads the files of a directory whose names match.
+func load(dir, pattern string) (*results, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil {
 		return nil, err
 	}

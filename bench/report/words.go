@@ -15,6 +15,12 @@ var words = map[string]func(value string) string{
 		}
 		return v
 	},
+	"protocol": func(v string) string {
+		if name := map[string]string{"grpc": "gRPC", "http": "HTTP"}[v]; name != "" {
+			return name
+		}
+		return v
+	},
 	"t_ms":      func(v string) string { return "after " + number(quantity(v)/1000) + " s" },
 	"request":   func(v string) string { return "requests of " + plain(v) + " items" },
 	"producers": counted("producer"),
@@ -111,7 +117,8 @@ func sentence(s string) string {
 // suffixes are the units in which the medians of a unit are shown.
 var suffixes = map[string]string{
 	"cpu-ns/req": " ns", "ns/req": " ns", "cpu-ns/item": " ns", "ns/item": " ns", "items/s": " items/s",
-	"cpu-ns/s": " %", "heap-B": " B", "heap-limit-B": " B", "heap-B/tenant": " B", "percent": " %", "ms-answer/req": " ms",
+	"cpu-ns/s": " %", "heap-B": " B", "heap-limit-B": " B", "heap-B/tenant": " B", "percent": " %",
+	"sent-items": " items", "received-items": " items", "ram-MiB": " MiB", "ram-max-MiB": " MiB", "ms-answer/req": " ms",
 }
 
 // lineWidth is that of the other documents.
