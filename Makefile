@@ -195,6 +195,10 @@ testbed: $(COLLECTOR) ## the Collector's own testbed, with boundedbatch and with
 		-commit "$$(git describe --always --dirty --exclude '*')" || status=$$?; \
 	$(GO) run -C bench/report .; exit $$status
 
+testbed-short: $(COLLECTOR) ## one load of it: everything that is sent arrives, and what should fail does
+	@echo "about 20 s; the first time compiles the testbed: 1 to 4 minutes"
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" TESTCASE_DURATION=5s $(GO) test -C e2e/testbed -short -count=1 -timeout 10m $(TESTFLAGS) .
+
 # --- collector ----------------------------------------------------------------------------------------------------
 
 otelcol: $(COLLECTOR) ## build the collector with ocb into .bin/otelcol/

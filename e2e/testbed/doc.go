@@ -1,7 +1,7 @@
 // Package testbed puts a built collector into the testbed that the Collector's contrib repository holds its components
 // against, once with boundedbatch and once with batch, and compares them. Run it with make testbed from the root of the
 // repository, which builds the collector and passes its path in BOUNDEDBATCH_COLLECTOR. It needs Linux: what a process
-// takes is read from /proc.
+// takes is read from /proc. With -short, as in CI, one load is enough, and nothing is compared.
 //
 // Generators, senders, backend, and the child process with the collector are upstream's; loads, configurations and
 // limits are those of its scenarios (testbed/tests/scenarios.go). The scenarios themselves are written again here,

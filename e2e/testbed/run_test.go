@@ -191,15 +191,15 @@ func (r *run) scrape() (harness.Scrape, error) {
 
 // enough is an error if little was sent, for the load and the time that it took.
 func (r *run) enough(elapsed time.Duration) error {
-	sent, perRequest := float64(r.load.DataItemsSent()), float64(1)
+	sent, points := float64(r.load.DataItemsSent()), float64(1)
 	if r.setup.signal == "metrics" {
-		perRequest = pointsPerMetric
+		points = pointsPerMetric
 	}
 	least := r.setup.least
 	if least == 0 {
 		least = 0.5
 	}
-	if want := perRequest * float64(r.setup.load.DataItemsPerSecond) * elapsed.Seconds(); sent == 0 || sent < least*want {
+	if want := points * float64(r.setup.load.DataItemsPerSecond) * elapsed.Seconds(); sent == 0 || sent < least*want {
 		return fmt.Errorf("%.0f items were sent in %v, of %.0f", sent, elapsed, want)
 	}
 	return nil
