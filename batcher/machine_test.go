@@ -71,7 +71,6 @@ type machine[T any] struct {
 // machineCaller is a call of Consume.
 type machineCaller struct {
 	*batchertest.Request
-	ctx    context.Context
 	cancel context.CancelFunc
 	result chan error
 }
@@ -207,7 +206,7 @@ func (m *machine[T]) consume(ctx context.Context, cancel context.CancelFunc, ten
 	name := fmt.Sprint(tenant)
 	ctx = client.NewContext(ctx, client.Info{Metadata: client.NewMetadata(map[string][]string{"tenant": {name}, "secret": {"s"}})})
 	c := &machineCaller{
-		&batchertest.Request{First: m.next, Items: items, Tenant: name, Order: m.order}, ctx, cancel, make(chan error, 1),
+		&batchertest.Request{First: m.next, Items: items, Tenant: name, Order: m.order}, cancel, make(chan error, 1),
 	}
 	m.next += items
 	m.model.Sent(c.Request)
