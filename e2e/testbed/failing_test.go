@@ -100,7 +100,7 @@ func TestLittleLoadIsAnError(t *testing.T) {
 	s := small("{}")
 	s.least = 2
 	_, err := measureBriefly(t, s)
-	require.ErrorContains(t, err, "items were sent in")
+	require.ErrorIs(t, err, errLittleLoad)
 }
 
 func TestLimitThatIsExceededIsAnError(t *testing.T) {
