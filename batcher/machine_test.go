@@ -381,7 +381,7 @@ func (m *machine[T]) settle(what string) {
 }
 
 func (m *machine[T]) check(what string) {
-	if err := m.Batcher.Check(); err != nil {
+	if err := m.Check(); err != nil {
 		m.t.Errorf("after %s: %v", what, err)
 	}
 	s := m.Stats()
