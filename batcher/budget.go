@@ -186,6 +186,13 @@ func (b *budget) pay(a *account, s Size) int {
 	return 0
 }
 
+// writeOff gives back what an account takes by itself, though it may hold items that are never released.
+func (b *budget) writeOff(a *account) {
+	b.heapUsed -= a.paid
+	a.heap -= a.paid
+	a.paid, a.own = 0, 0
+}
+
 // wait puts a caller in line who wants s, or a piece of it that is not less than least.
 // Requires that least is something, and s does not exceed the capacity: more would wait for
 // ever.

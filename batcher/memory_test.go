@@ -284,18 +284,21 @@ func TestMemoryIsGivenBackWhenTheTimeForAShutdownIsOver(t *testing.T) {
 }
 
 func testMemoryAtShutdown[T any](t *testing.T, kind batchertest.Kind[T]) {
-	set := defaults()
-	set.MemoryLimit, set.MaxConcurrentExports, set.SendBatchSize, set.ShutdownTimeout = 1<<20, 1, 10, time.Second
-	hold := newGate()
-	r := newRig(t, kind, set, func(batchertest.Batch) error { <-hold; return nil })
-	r.send(10)
-	r.send(10) // has no slot
-	r.send(3)  // pending
-	synctest.Wait()
-	require.Positive(t, r.Stats().HeldBytes)
-	require.Error(t, r.Shutdown(t.Context()))
-	require.Zero(t, r.Stats().HeldBytes)
-	hold.open()
-	synctest.Wait()
-	require.Zero(t, r.Stats().HeldBytes)
+	for _, keys := range [][]string{nil, {"tenant"}} { // a tenant takes some by itself
+		set := defaults()
+		set.MemoryLimit, set.MaxConcurrentExports, set.SendBatchSize, set.ShutdownTimeout = 1<<20, 1, 10, time.Second
+		set.MetadataKeys, set.MetadataCardinalityLimit = keys, 10
+		hold := newGate()
+		r := newRig(t, kind, set, func(batchertest.Batch) error { <-hold; return nil })
+		r.send(10)
+		r.send(10) // has no slot
+		r.send(3)  // pending
+		synctest.Wait()
+		require.Positive(t, r.Stats().HeldBytes)
+		require.Error(t, r.Shutdown(t.Context()))
+		require.Zero(t, r.Stats().HeldBytes)
+		hold.open()
+		synctest.Wait()
+		require.Zero(t, r.Stats().HeldBytes)
+	}
 }

@@ -91,6 +91,9 @@ func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 	b.budget.heapUsed -= b.heapAway
 	b.heapAway = 0
 	b.stats.InFlight, b.stats.Sealed, b.exports = 0, 0, 0
+	for _, p := range b.partitions {
+		b.budget.writeOff(&p.account)
+	}
 	clear(b.partitions)
 	u.InFlight = b.stats.Dropped[DroppedShutdown] - u.Sealed - u.Retrying
 	u.Failed = sum(b.stats.Failed[:]) - failedBefore
