@@ -24,9 +24,11 @@ const poolingGate = "pdata.useProtoPooling"
 const sendTimeout = 2 * time.Minute
 
 func TestEveryItemArrivesExactlyOnceUnaltered(t *testing.T) {
+	const contended = "{send_batch_size: 1500, send_batch_max_size: 1777, queue_size: 6000, max_concurrent_exports: 3}"
 	for _, tt := range []struct {
 		name, processor  string
 		gates            []string
+		environment      []string
 		itemsPerProtocol int
 		maxSize          int // 0: no limit
 		exports          int
@@ -34,11 +36,7 @@ func TestEveryItemArrivesExactlyOnceUnaltered(t *testing.T) {
 		{name: "defaults", processor: "{}", exports: 10, itemsPerProtocol: 100_000},
 		// 1777 is prime: requests have to be cut. The queue is smaller than what the
 		// clients have under way: they have to wait for it.
-		{
-			name:      "limited",
-			processor: "{send_batch_size: 1500, send_batch_max_size: 1777, queue_size: 6000, max_concurrent_exports: 3}",
-			maxSize:   1777, exports: 3, itemsPerProtocol: 100_000,
-		},
+		{name: "limited", processor: contended, maxSize: 1777, exports: 3, itemsPerProtocol: 100_000},
 		{name: "waiting", processor: "{wait_for_result: true}", exports: 10, itemsPerProtocol: 50_000},
 		{
 			name:      "waiting limited",
@@ -52,12 +50,16 @@ func TestEveryItemArrivesExactlyOnceUnaltered(t *testing.T) {
 			processor: "{wait_for_result: true, send_batch_size: 1500, send_batch_max_size: 1777, queue_size: 6000}",
 			gates:     []string{poolingGate}, maxSize: 1777, exports: 10, itemsPerProtocol: 50_000,
 		},
+		// Whatever the number of threads that run Go code, also more than there are cores.
+		{name: "GOMAXPROCS=1", processor: contended, environment: []string{"GOMAXPROCS=1"}, maxSize: 1777, exports: 3, itemsPerProtocol: 20_000},
+		{name: "GOMAXPROCS=2", processor: contended, environment: []string{"GOMAXPROCS=2"}, maxSize: 1777, exports: 3, itemsPerProtocol: 20_000},
+		{name: "GOMAXPROCS=8", processor: contended, environment: []string{"GOMAXPROCS=8"}, maxSize: 1777, exports: 3, itemsPerProtocol: 20_000},
 	} {
 		all := int64(2 * tt.itemsPerProtocol)
 		for _, signal := range harness.Signals() {
 			t.Run(tt.name+"/"+signal.Name(), func(t *testing.T) {
 				backend := harness.NewBackend(t)
-				col := harness.Start(t, harness.Config{Backend: backend, Processor: tt.processor, FeatureGates: tt.gates})
+				col := harness.Start(t, harness.Config{Backend: backend, Processor: tt.processor, FeatureGates: tt.gates, Environment: tt.environment})
 				stop := col.Watch(t, func(s harness.Scrape) error { return s.Bounds(signal) })
 
 				var journal harness.Journal

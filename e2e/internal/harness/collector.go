@@ -67,6 +67,10 @@ type Config struct {
 	Debug bool
 	// FeatureGates are switched on, besides those that the other fields and profiles need.
 	FeatureGates []string
+	// Environment is added to that of the test's process: GOMAXPROCS=1.
+	Environment []string
+	// MovableClock makes a collector whose wall clock can be moved; see Collector.MoveClock.
+	MovableClock bool
 }
 
 // configText is rendered with a Config. Its ports come from the environment, as in
@@ -187,6 +191,7 @@ func (cfg *Config) yaml(tb testing.TB) string {
 type Collector struct {
 	path               string // of its configuration
 	environment, gates []string
+	movable            bool // Config.MovableClock
 	debug, status      bool // Config.Debug, Config.ReportStatus
 
 	ports    ports
@@ -199,6 +204,7 @@ type Collector struct {
 type process struct {
 	cmd    *exec.Cmd
 	log    *logText
+	clock  *clock        // nil: it cannot be moved
 	exited chan struct{} // closed when the process has ended and state is set
 	state  *os.ProcessState
 }
@@ -212,11 +218,11 @@ func Start(tb testing.TB, cfg Config) *Collector {
 	if cfg.ReportStatus {
 		gates = append(gates, statusGate)
 	}
-	var environment []string
+	environment := slices.Clip(cfg.Environment)
 	if cfg.Profile {
-		environment = []string{"GOGC=", "GOMEMLIMIT="} // as if they were not set
+		environment = append(environment, "GOGC=", "GOMEMLIMIT=") // as if they were not set
 	}
-	c := start(tb, writeConfig(tb, cfg.yaml(tb)), environment, gates)
+	c := start(tb, &Collector{path: writeConfig(tb, cfg.yaml(tb)), environment: environment, gates: gates, movable: cfg.MovableClock})
 	c.debug, c.status = cfg.Debug, cfg.ReportStatus
 	return c
 }
@@ -232,14 +238,15 @@ func StartYAML(tb testing.TB, yaml string) *Collector {
 // whatever else it takes from the environment.
 func StartFile(tb testing.TB, path string, environment ...string) *Collector {
 	tb.Helper()
-	return start(tb, path, environment, nil)
+	return start(tb, &Collector{path: path, environment: environment})
 }
 
-func start(tb testing.TB, path string, environment, gates []string) *Collector {
+// start begins a collector's first life.
+func start(tb testing.TB, c *Collector) *Collector {
 	tb.Helper()
 	transport := &http.Transport{}
 	tb.Cleanup(transport.CloseIdleConnections)
-	c := &Collector{path: path, environment: environment, gates: gates, scraper: &http.Client{Transport: transport}}
+	c.scraper = &http.Client{Transport: transport}
 	c.clients.add(transport)
 	// Ports are free when they are picked, not when the collector listens on them: on
 	// a clash, pick again.
@@ -252,7 +259,7 @@ func start(tb testing.TB, path string, environment, gates []string) *Collector {
 			return c
 		}
 		if attempt == attempts || !c.log.contains("address already in use") {
-			tb.Fatalf("collector on %s: %v", path, err)
+			tb.Fatalf("collector on %s: %v", c.path, err)
 		}
 	}
 }
@@ -316,7 +323,12 @@ func (c *Collector) launch(tb testing.TB) {
 	p.cmd.Env = slices.Concat(os.Environ(), c.ports.environment(), c.environment)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.WaitDelay = 5 * time.Second
-	if err := p.cmd.Start(); err != nil {
+	if c.movable {
+		p.clock, err = startWithMovableClock(p.cmd)
+	} else {
+		err = p.cmd.Start()
+	}
+	if err != nil {
 		tb.Fatalf("start collector: %v", err)
 	}
 	go func() {

@@ -84,6 +84,19 @@ func (s Scrape) Total(signal Signal, name string) (total float64) {
 	return total
 }
 
+// AtMost returns how many observations of a histogram of the processor are not above a bound,
+// which must be that of a bucket.
+func (s Scrape) AtMost(signal Signal, name string, bound float64) (count int64) {
+	for _, m := range s[prefix+name].GetMetric() {
+		for _, b := range m.GetHistogram().GetBucket() {
+			if has(m, map[string]string{"signal": signal.Name()}) && b.GetUpperBound() == bound {
+				count += int64(b.GetCumulativeCount())
+			}
+		}
+	}
+	return count
+}
+
 func has(m *dto.Metric, want map[string]string) bool {
 	matching := 0
 	for _, pair := range m.GetLabel() {
