@@ -199,6 +199,11 @@ testbed-short: $(COLLECTOR) ## one load of it: everything that is sent arrives, 
 	@echo "about 20 s; the first time compiles the testbed: 1 to 4 minutes"
 	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" TESTCASE_DURATION=5s $(GO) test -C e2e/testbed -short -count=1 -timeout 10m $(TESTFLAGS) .
 
+# Each of its tests compares the collector with itself: other programs on the machine disturb little.
+soak: $(COLLECTOR) ## overload, and a steady load for half an hour, written to e2e/results/ (module e2e/soak); 50 minutes
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" $(GO) test -C e2e/soak -count=1 -v -timeout 90m $(TESTFLAGS) . -soak \
+		-results "$(CURDIR)/e2e/results" -commit "$$(git describe --always --dirty --exclude '*')"
+
 # --- collector ----------------------------------------------------------------------------------------------------
 
 otelcol: $(COLLECTOR) ## build the collector with ocb into .bin/otelcol/

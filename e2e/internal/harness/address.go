@@ -44,29 +44,6 @@ func (c *Collector) Pages(ctx context.Context) (string, error) {
 	return all.String(), nil
 }
 
-// Goroutines returns how many a collector has that was started with Profile.
-func (c *Collector) Goroutines(ctx context.Context) (count int, err error) {
-	return c.GoroutinesIn(ctx, "")
-}
-
-// GoroutinesIn returns how many of them have a text in their stack, such as the path of a package.
-func (c *Collector) GoroutinesIn(ctx context.Context, text string) (count int, err error) {
-	// debug=2: as text, each with its stack.
-	stacks, err := c.page(ctx, fmt.Sprintf("http://%s/debug/pprof/goroutine?debug=2", c.ports.address(c.ports.pprof)))
-	if err != nil {
-		return 0, err
-	}
-	if !strings.HasPrefix(stacks, "goroutine ") {
-		return 0, fmt.Errorf("no profile of goroutines: %.100q", stacks)
-	}
-	for stack := range strings.SplitSeq(strings.TrimSpace(stacks), "\n\n") {
-		if strings.Contains(stack, text) {
-			count++
-		}
-	}
-	return count, nil
-}
-
 func (c *Collector) page(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

@@ -1,16 +1,20 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -621,4 +625,53 @@ func TestLogTextTellsWhatIsWritten(t *testing.T) {
 		require.NoError(t, err)
 	}
 	<-again
+}
+
+// A timer counts as long as something refers to it, whoever has made it.
+func TestTimersAreCounted(t *testing.T) {
+	count := func() Objects {
+		runtime.GC()
+		runtime.GC()
+		var text bytes.Buffer
+		require.NoError(t, pprof.Lookup("heap").WriteTo(&text, 0))
+		heap, err := profile.Parse(&text)
+		require.NoError(t, err)
+		heap.Period = 1 // of this package it is 512 KiB, but for what is below
+		o, err := objectsIn(heap)
+		require.NoError(t, err)
+		return o
+	}
+	rate := runtime.MemProfileRate
+	runtime.MemProfileRate = 1
+	defer func() { runtime.MemProfileRate = rate }()
+
+	before := count()
+	var kept [100]*time.Timer
+	for i := range kept {
+		kept[i] = time.NewTimer(time.Hour)
+		kept[i].Stop()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	ticker := time.NewTicker(time.Hour)
+	function := time.AfterFunc(time.Hour, func() {})
+	with := count()
+	assert.InDelta(t, before.Timers+len(kept)+3, with.Timers, 2)
+	assert.Greater(t, with.Bytes, before.Bytes)
+	runtime.KeepAlive(kept)
+	runtime.KeepAlive(ctx)
+	cancel()
+	ticker.Stop()
+	function.Stop()
+	runtime.KeepAlive(ticker)
+	runtime.KeepAlive(function)
+	assert.InDelta(t, before.Timers, count().Timers, 2)
+}
+
+func TestProfileOfSamplesHasNoExactNumbers(t *testing.T) {
+	var text bytes.Buffer
+	require.NoError(t, pprof.Lookup("heap").WriteTo(&text, 0))
+	heap, err := profile.Parse(&text)
+	require.NoError(t, err)
+	_, err = objectsIn(heap)
+	require.ErrorContains(t, err, "not a complete heap profile")
 }

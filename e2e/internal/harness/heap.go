@@ -27,24 +27,29 @@ func (c *Collector) LiveHeap(ctx context.Context) (bytes int, err error) {
 func (c *Collector) collectGarbage(ctx context.Context) (bytes int, err error) {
 	// gc: it collects before it profiles. debug: as text, after which come Go's memory statistics,
 	// which are read before the profile is written.
-	url := fmt.Sprintf("http://%s/debug/pprof/heap?gc=1&debug=1", c.ports.address(c.ports.pprof))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := c.scraper.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("%s answers %s", url, resp.Status)
-	}
-	profile, err := io.ReadAll(resp.Body)
+	profile, err := c.profile(ctx, "heap?gc=1&debug=1")
 	if err != nil {
 		return 0, err
 	}
 	return heapInUse(string(profile))
+}
+
+// profile reads what net/http/pprof has under a name.
+func (c *Collector) profile(ctx context.Context, name string) ([]byte, error) {
+	url := fmt.Sprintf("http://%s/debug/pprof/%s", c.ports.address(c.ports.pprof), name)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.scraper.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
 }
 
 // heapInUse reads runtime.MemStats.HeapAlloc from a heap profile in text.
