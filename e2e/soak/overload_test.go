@@ -77,7 +77,7 @@ func TestOverloadStaysWithinItsBoundsAndEnds(t *testing.T) {
 		}{
 			{
 				name: "refuse", signal: harness.Logs,
-				processor: fmt.Sprintf("block_on_overflow: false, queue_size: %d, memory_limit: 256MiB", o.queue),
+				processor: fmt.Sprintf("block_on_overflow: false, queue_size: %d, memory_limit: 16MiB", o.queue),
 			},
 			{
 				name: "block", blocks: true, signal: harness.Traces,
@@ -253,11 +253,12 @@ func (r *overloadRun) produce(t *testing.T, client harness.Client, items int, ov
 
 // read takes a scrape and requires that it is within all bounds.
 func (r *overloadRun) read(t *testing.T) moment {
+	asked := time.Now()
 	s, err := r.col.Scrape(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, s.Bounds(r.signal))
 	m := moment{
-		at: time.Now(), accepted: s.Sum(r.signal, "accepted_items"), delivered: s.Sum(r.signal, "delivered_items"),
+		at: asked.Add(time.Since(asked) / 2), accepted: s.Sum(r.signal, "accepted_items"), delivered: s.Sum(r.signal, "delivered_items"),
 		refused: max(0, s.Sum(r.signal, "refused_items")),
 		held:    s.Sum(r.signal, "held_items"), capacity: s.Sum(r.signal, "capacity_items"),
 		heldBytes: s.Sum(r.signal, "held_bytes"), mostBytes: s.Sum(r.signal, "capacity_bytes"),
