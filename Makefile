@@ -163,12 +163,12 @@ bench-pipeline: ## whole Collectors with boundedbatch and with others, written t
 	$(GO) test -C bench/pipeline -count=1 -v -timeout 40m $(TESTFLAGS) . -margin $(MARGIN) \
 		-results "../results/pipeline-$$(nproc)-cores.txt" -commit "$$(git describe --always --dirty --exclude '*')"
 
-bench-report: ## docs/performance.md, docs/plots/ and docs/testbed.md from the results; says what is not there yet
+bench-report: ## the pages of docs/ that have results, and docs/plots/, from bench/results/ and e2e/results/; says what is missing
 	$(GO) run -C bench/report .
 
-bench-report-check: ## fail if they are not what bench/results/ says
+bench-report-check: ## fail if they are not what the results say
 	@$(GO) run -C bench/report . -check
-	@echo "docs/performance.md, its plots and docs/testbed.md are what the results say"
+	@echo "docs/performance.md, docs/testbed.md, docs/endurance.md and their plots are what the results say"
 
 bench-compare: ## what a request costs at BASE (HEAD) and in the working tree, as a benchstat table
 	bench/compare.sh $(or $(BASE),HEAD)

@@ -1,11 +1,10 @@
-// Command report writes docs/performance.md and its plots from the raw results of the
-// benchmarks, docs/testbed.md from those of the Collector's testbed, and nothing else: the same
-// results make the same bytes. What is in the pages is told by the tables in spec.go and testbed.go.
+// Command report writes docs/performance.md, docs/testbed.md, docs/endurance.md and their plots from raw
+// results, and nothing else: the same results make the same bytes. What is in the pages is told
+// by the tables in spec.go, testbed.go and endurance.go.
 package main
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,32 +16,32 @@ import (
 )
 
 func main() {
-	resultsDir := flag.String("results", "../results", "directory of the raw results, *.txt")
-	testbedDir := flag.String("testbed", "../../e2e/results", "directory of the raw results of the testbed, "+testbedPattern)
-	docs := flag.String("docs", "../../docs", "directory to write performance.md, testbed.md and plots/ to")
+	root := flag.String("root", "../..", "directory of the repository")
 	check := flag.Bool("check", false, "write nothing, and fail if what is there is not what would be written")
 	flag.Parse()
 
-	if err := run(*resultsDir, *testbedDir, *docs, *check); err != nil {
+	if err := run(*root, *check); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(resultsDir, testbedDir, docs string, check bool) error {
-	files, notes, err := build(resultsDir, spec)
-	if err != nil {
-		return err
+// reports are all pages.
+var reports = []report{performance, testbed, endurance}
+
+func run(root string, check bool) error {
+	files := make(map[string][]byte)
+	for _, r := range reports {
+		some, notes, err := build(filepath.Join(root, filepath.FromSlash(r.paper.results)), r)
+		if err != nil {
+			return err
+		}
+		for _, note := range notes {
+			fmt.Fprintln(os.Stderr, note)
+		}
+		maps.Copy(files, some)
 	}
-	more, others, err := build(testbedDir, testbed)
-	if err != nil {
-		return err
-	}
-	maps.Copy(files, more)
-	notes = append(notes, others...)
-	for _, note := range notes {
-		fmt.Fprintln(os.Stderr, note)
-	}
+	docs := filepath.Join(root, "docs")
 	if check {
 		return compare(docs, files)
 	}
@@ -51,7 +50,7 @@ func run(resultsDir, testbedDir, docs string, check bool) error {
 
 // build makes the files of the report by their path below docs/, and notes for whoever runs it.
 func build(resultsDir string, r report) (files map[string][]byte, notes []string, err error) {
-	all, err := load(resultsDir, cmp.Or(r.pattern, "*.txt"))
+	all, err := load(resultsDir, r.paper.files)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,10 +9,7 @@ import (
 	"strings"
 )
 
-const (
-	pageFile = "performance.md"
-	plotsDir = "plots"
-)
+const plotsDir = "plots"
 
 // page writes the files of a report.
 type page struct {
@@ -57,36 +53,16 @@ func (p *page) write() error {
 		}
 	}
 	var out bytes.Buffer
-	out.WriteString(cmp.Or(p.report.introduction, introduction))
+	out.WriteString(p.report.paper.introduction)
 	fmt.Fprintf(&out, "%s\n", p.summary())
 	out.Write(tables.Bytes())
 	if figures.Len() > 0 {
-		out.WriteString(plotsIntroduction)
+		out.WriteString(p.report.paper.plots)
 		out.Write(figures.Bytes())
 	}
-	p.files[cmp.Or(p.report.file, pageFile)] = out.Bytes()
+	p.files[p.report.paper.file] = out.Bytes()
 	return nil
 }
-
-const introduction = `# Performance
-
-<!-- Written by make bench-report from bench/results/. Change the results or bench/report/, not this page. -->
-
-What boundedbatch costs, beside the batchers that people may choose instead. Within one round of a measurement all of them
-take turns in one process, and a ratio is that of one round; what is shown is the median of the rounds, with the least and
-the greatest. Ratios say more than times: another machine changes the times of all of them.
-[bench/README.md](../bench/README.md) says how each case is measured and what is promised, and
-[bench/results/](../bench/results/) has every round.
-
-## What is promised, and what was measured
-
-`
-
-const plotsIntroduction = `
-## Plots
-
-A point is the median of the rounds, and the bar through it goes from the least to the greatest.
-`
 
 func (p *page) summary() string {
 	switch {
@@ -257,7 +233,7 @@ func (l *line) byThemselves() string {
 func (p *page) origin(command string, files []*file) string {
 	out := fmt.Sprintf("```sh\n%s\n```\n", command)
 	for _, f := range files {
-		out += "\n" + wrap(fmt.Sprintf("[%s](%s%s): %s.", f.name, cmp.Or(p.report.results, "../bench/results/"), f.name, strings.Join(f.machine(), ", "))) + "\n"
+		out += "\n" + wrap(fmt.Sprintf("[%s](../%s/%s): %s.", f.name, p.report.paper.results, f.name, strings.Join(f.machine(), ", "))) + "\n"
 	}
 	return out
 }

@@ -4,16 +4,21 @@ package main
 
 // report is a page of tables and plots.
 type report struct {
-	// file is its name below docs/; introduction is all of it before what became of the bars. Empty: those of performance.md.
-	file, introduction string
-	// results is where its results are, as the page links to them; pattern says which files. Empty: bench/results/*.txt.
-	results, pattern string
-
+	paper  paper
 	groups []group
 	plots  []figure
 	// reasons says why a bar is missed, as the page names it: "CPU of a request: spans, 1
 	// producer, against batch". That of a bar which is met is not shown.
 	reasons map[string]string
+}
+
+// paper is what is around the tables and plots.
+type paper struct {
+	file         string   // of the page, below docs/
+	results      string   // the directory of its results, from the root of the repository
+	files        []string // in it, as patterns; none: *.txt
+	introduction string
+	plots        string // before the first of them
 }
 
 // group is a table.

@@ -19,6 +19,7 @@ var update = flag.Bool("update", false, "write testdata/golden")
 
 // sample has one of everything that a specification can say. Its results are made up.
 var sample = report{
+	paper: performancePaper,
 	groups: []group{
 		{
 			title: "Ratios", text: "Round by round.", command: "make ratios",
@@ -96,13 +97,13 @@ func TestReportIsTheSameEveryTime(t *testing.T) {
 
 // TestCommittedReportIsOfTheCommittedResults is make bench-report-check.
 func TestCommittedReportIsOfTheCommittedResults(t *testing.T) {
-	require.NoError(t, run("../results", "../../e2e/results", "../../docs", true))
+	require.NoError(t, run("../..", true))
 }
 
 func TestPageHasItsOwnNameIntroductionAndResults(t *testing.T) {
 	lines := "BenchmarkA/n=1/impl=boundedbatch-2\t1\t1 ns/req\nBenchmarkA/n=1/impl=batch-2\t1\t2 ns/req\n"
 	own := one
-	own.file, own.introduction, own.results, own.pattern = "own.md", "# Own\n\n", "../own/", "own-*.txt"
+	own.paper = paper{file: "own.md", introduction: "# Own\n\n", results: "own", files: []string{"own-*.txt"}}
 	files, _, err := build(resultsOf(t, map[string]string{"own-1.txt": lines, "other.txt": lines}), own)
 	require.NoError(t, err)
 	require.Len(t, files, 1)
@@ -114,7 +115,7 @@ func TestPageHasItsOwnNameIntroductionAndResults(t *testing.T) {
 func TestWhatIsNotMeasuredIsLeftOutAndSaid(t *testing.T) {
 	files, notes, err := build(sampleResults, sample)
 	require.NoError(t, err)
-	assert.NotContains(t, string(files[pageFile]), "Absent")
+	assert.NotContains(t, string(files[performancePaper.file]), "Absent")
 	assert.NotContains(t, files, "plots/absent.svg")
 	for _, want := range []string{
 		`left out: the table "Absent"`, `left out: the plot "Absent"`, `left out of "Ratios": samples, 1 producer`,
@@ -127,7 +128,7 @@ func TestWhatIsNotMeasuredIsLeftOutAndSaid(t *testing.T) {
 func TestMissedBarIsShownWithItsReason(t *testing.T) {
 	files, _, err := build(sampleResults, sample)
 	require.NoError(t, err)
-	page := string(files[pageFile])
+	page := string(files[performancePaper.file])
 	assert.Contains(t, page, "| spans, 1 producer | `batch` | 0.25 (0.25 to 0.25) | 21.9 ns, against 87.7 ns | at most 0.2 | **missed** |")
 	assert.Contains(t, page, "- Missed: spans, 1 producer: the numbers are made up.")
 	assert.Contains(t, page, "- Missed: log records, 1 producer: nothing is known about it yet.")
@@ -176,6 +177,7 @@ func TestUnreadableResultsNameFileAndLine(t *testing.T) {
 
 // one is a report with one row and one plot of what TestComparison writes.
 var one = report{
+	paper:  performancePaper,
 	groups: []group{{title: "T", rows: []row{{what: "w", of: "A/n=1", num: elapsed(us), den: to(elapsed, "batch")}}}},
 }
 
@@ -214,7 +216,7 @@ func TestRatiosAreOfOneRound(t *testing.T) {
 	}
 	files, _, err := build(resultsOf(t, map[string]string{"r.txt": lines}), one)
 	require.NoError(t, err)
-	assert.Contains(t, string(files[pageFile]), "| w | impl=batch | 0.8 (0.1 to 0.9) | 40 ns, against 100 ns | none | - |")
+	assert.Contains(t, string(files[performancePaper.file]), "| w | impl=batch | 0.8 (0.1 to 0.9) | 40 ns, against 100 ns | none | - |")
 }
 
 func TestResultsOfNoCommitAreSaid(t *testing.T) {

@@ -69,17 +69,24 @@ func (f *file) value(key string) string {
 
 func (e *entry) at(i int) string { return fmt.Sprintf("%s:%d", e.file.name, e.rounds[i].line) }
 
-// load reads the files of a directory whose names match.
-func load(dir, pattern string) (*results, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, pattern))
-	if err != nil {
-		return nil, err
+// load reads the files of a directory whose names match one of the patterns, or all that may be results.
+func load(dir string, patterns []string) (*results, error) {
+	if len(patterns) == 0 {
+		patterns = []string{"*.txt"}
+	}
+	var paths []string
+	for _, pattern := range patterns {
+		matching, err := filepath.Glob(filepath.Join(dir, pattern)) // sorted
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, matching...)
 	}
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("no results in %s", dir)
 	}
 	all := &results{}
-	for _, path := range paths { // sorted by Glob
+	for _, path := range paths {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err

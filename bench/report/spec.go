@@ -440,4 +440,26 @@ const (
 	shortHopsLarge = "batches of 1,024 hold less, are collected more often (gcs/s in the results), and the CPU of it all hardly changes"
 )
 
-var spec = report{groups: groups, plots: plots, reasons: reasons}
+var performance = report{paper: performancePaper, groups: groups, plots: plots, reasons: reasons}
+
+var performancePaper = paper{
+	file: "performance.md", results: "bench/results",
+	introduction: `# Performance
+
+<!-- Written by make bench-report from bench/results/. Change the results or bench/report/, not this page. -->
+
+What boundedbatch costs, beside the batchers that people may choose instead. Within one round of a measurement all of them
+take turns in one process, and a ratio is that of one round; what is shown is the median of the rounds, with the least and
+the greatest. Ratios say more than times: another machine changes the times of all of them.
+[bench/README.md](../bench/README.md) says how each case is measured and what is promised, and
+[bench/results/](../bench/results/) has every round.
+
+## What is promised, and what was measured
+
+`,
+	plots: `
+## Plots
+
+A point is the median of the rounds, and the bar through it goes from the least to the greatest.
+`,
+}

@@ -2,8 +2,6 @@ package main
 
 // What docs/testbed.md contains. The module e2e/testbed/ measures it.
 
-const testbedPattern = "testbed-*.txt"
-
 // testbedItems and testbedAttributes are the loads under which the two processors are compared.
 const (
 	testbedItems      = "Items/signal=traces|logs|metrics/protocol=grpc|http"
@@ -36,8 +34,8 @@ func arrival(what string, of pattern, peer string, bar bar) row {
 	return r
 }
 
-var testbed = report{
-	file: "testbed.md", results: "../e2e/results/", pattern: testbedPattern,
+var testbedPaper = paper{
+	file: "testbed.md", results: "e2e/results", files: []string{"testbed-*.txt"},
 	introduction: `# The Collector's testbed
 
 <!-- Written by make testbed from e2e/results/. Change the results or bench/report/testbed.go, not this page. -->
@@ -58,6 +56,10 @@ collector's headroom. What the testbed reads by itself, every 3 s since the star
 results, and is what upstream's limits are held against; it is too coarse for a comparison.
 
 `,
+}
+
+var testbed = report{
+	paper: testbedPaper,
 	reasons: map[string]string{
 		"CPU: 1,000 spans a second with 10 attributes each, gRPC, against batch": "in this run batches were limited to 200 spans, which " +
 			"take exactly the timeout to come, and which of the two was first was a matter of chance; the pairs are between 0.87 and 1.16. " +

@@ -21,6 +21,12 @@ var words = map[string]func(value string) string{
 		}
 		return v
 	},
+	"block_on_overflow": func(v string) string {
+		if v == "true" {
+			return "callers wait"
+		}
+		return "callers are refused"
+	},
 	"t_ms":      func(v string) string { return "after " + number(quantity(v)/1000) + " s" },
 	"request":   func(v string) string { return "requests of " + plain(v) + " items" },
 	"producers": counted("producer"),
@@ -119,6 +125,8 @@ var suffixes = map[string]string{
 	"cpu-ns/req": " ns", "ns/req": " ns", "cpu-ns/item": " ns", "ns/item": " ns", "items/s": " items/s",
 	"cpu-ns/s": " %", "heap-B": " B", "heap-limit-B": " B", "heap-B/tenant": " B", "percent": " %",
 	"sent-items": " items", "received-items": " items", "ram-MiB": " MiB", "ram-max-MiB": " MiB", "ms-answer/req": " ms",
+	"held-B": " B", "capacity-B": " B", "before-items/s": " items/s", "after-items/s": " items/s",
+	"overloaded-items/s": " items/s", "backend-items/s": " items/s", "high-per-day": " a day", "limit-per-day": " a day",
 }
 
 // lineWidth is that of the other documents.
