@@ -11,6 +11,7 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -674,4 +675,23 @@ func TestProfileOfSamplesHasNoExactNumbers(t *testing.T) {
 	require.NoError(t, err)
 	_, err = objectsIn(heap)
 	require.ErrorContains(t, err, "not a complete heap profile")
+}
+
+func TestPaceTakesNoMoreThanItsItemsPerSecond(t *testing.T) {
+	const calls, items = 5, 20
+	pace := NewPace(1000)
+	began := time.Now()
+	var taking sync.WaitGroup
+	for range calls { // at the same time
+		taking.Go(func() { assert.NoError(t, pace.Take(make([]uint64, items))) })
+	}
+	taking.Wait()
+	assert.GreaterOrEqual(t, time.Since(began), calls*items*time.Millisecond)
+
+	hour := make([]uint64, 3_600_000)
+	// What waits is answered when the pace ends, and so is what comes later.
+	taking.Go(func() { assert.NoError(t, pace.Take(hour)) })
+	pace.End()
+	taking.Wait()
+	require.NoError(t, pace.Take(hour))
 }
