@@ -60,7 +60,8 @@ func TestWallClockThatStepsChangesNothing(t *testing.T) {
 		return s.Sum(signal, "batches", "trigger", "timeout")
 	}
 	for _, step := range steps {
-		before, began := batches(), time.Now()
+		began := time.Now()
+		before := batches()
 		col.MoveClock(t, step)
 		clock, err := col.Clock(t.Context())
 		require.NoError(t, err)
@@ -72,7 +73,8 @@ func TestWallClockThatStepsChangesNothing(t *testing.T) {
 			return s.Bounds(signal)
 		})
 		took := time.Since(began)
-		assert.LessOrEqual(t, batches()-before, int64(time.Since(began)/interval)+1, "ticks after a step to %v, in %v", step, took)
+		// One for each interval, one at either end, which is late or on time.
+		assert.LessOrEqual(t, batches()-before, int64(time.Since(began)/interval)+2, "ticks after a step to %v, in %v", step, took)
 	}
 
 	// What is retried goes on so, and is not given up.

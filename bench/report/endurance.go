@@ -17,7 +17,8 @@ var endurance = report{
 
 What becomes of a built Collector under more load than its backend takes, and under a steady load for a long time. Each
 test compares the Collector with itself, and fails if a bar is missed; [e2e/soak/](../e2e/soak/) has the tests and
-[e2e/results/](../e2e/results/) every sample. In each of them every item that was acknowledged has arrived once, unaltered.
+[e2e/results/](../e2e/results/) every sample. In each of them every item that was acknowledged has arrived once, unaltered. That a wall clock which steps
+changes nothing, and that a stopped process goes on without a burst, is in [e2e/clock_test.go](../e2e/clock_test.go).
 
 ## What is promised, and what was measured
 
