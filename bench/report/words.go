@@ -21,6 +21,12 @@ var words = map[string]func(value string) string{
 		}
 		return v
 	},
+	"of": func(v string) string {
+		if name := map[string]string{"heap-B": "live heap, bytes", "files": "file descriptors"}[v]; name != "" {
+			return name
+		}
+		return v
+	},
 	"block_on_overflow": func(v string) string {
 		if v == "true" {
 			return "callers wait"
