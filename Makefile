@@ -203,11 +203,14 @@ testbed-short: $(COLLECTOR) ## one load of it: everything that is sent arrives, 
 soak: $(COLLECTOR) ## overload, and a steady load for half an hour, written to e2e/results/ (module e2e/soak); 50 minutes
 	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" $(GO) test -C e2e/soak -count=1 -v -timeout 90m $(TESTFLAGS) . -soak \
 		-results "$(CURDIR)/e2e/results" -commit "$$(git describe --always --dirty --exclude '*')"
-observe-test: ## the rules for Prometheus in their own unit tests; needs promtool
-	@for program in promtool; do command -v $$program >/dev/null || { \
-		echo "$$program is needed and not here: on Debian it comes with apt-get install prometheus" >&2; exit 1; }; done
-	promtool check rules dashboards/rules.yaml
-	promtool test rules dashboards/rules_test.yaml
+
+observe-test: ## dashboards/ with a real Prometheus that scrapes collectors under faults (module e2e/observe/); 1 minute
+	@for program in "$${BOUNDEDBATCH_PROMETHEUS:-prometheus}" "$${BOUNDEDBATCH_PROMTOOL:-promtool}"; do \
+		command -v "$$program" >/dev/null || { \
+			echo "$$program is needed and not here; Debian's package prometheus has it (apt-get install prometheus)" >&2; exit 1; }; \
+	done
+	@$(MAKE) --no-print-directory $(COLLECTOR)
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" $(GO) test -C e2e/observe -count=1 -timeout 10m $(TESTFLAGS) ./...
 
 # --- collector ----------------------------------------------------------------------------------------------------
 

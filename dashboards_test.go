@@ -1,6 +1,7 @@
 package boundedbatchprocessor
 
 import (
+	"encoding/json"
 	"regexp"
 	"strings"
 	"testing"
@@ -133,5 +134,96 @@ func TestOperatingAgreesWithAlerts(t *testing.T) {
 		}
 		assert.NotEmpty(t, named, "%q has no alert", title)
 		assert.ElementsMatch(t, leadingTo[anchor], named, "alerts of %q", title)
+	}
+}
+
+// gridPos is where a panel is, in columns of 24 and in rows.
+type gridPos struct{ X, Y, W, H int }
+
+// overlaps tells if two panels share a cell.
+func (p gridPos) overlaps(o gridPos) bool {
+	return p.X < o.X+o.W && o.X < p.X+p.W && p.Y < o.Y+o.H && o.Y < p.Y+p.H
+}
+
+// TestDashboardIsWhole checks what does not need Prometheus; every query is run by make observe-test.
+func TestDashboardIsWhole(t *testing.T) {
+	type source struct{ Type, UID string }
+	var dashboard struct {
+		Title, UID    string
+		SchemaVersion int
+		Panels        []struct {
+			ID                       int
+			Type, Title, Description string
+			GridPos                  gridPos
+			Datasource               source
+			FieldConfig              struct{ Defaults struct{ Unit string } }
+			Targets                  []struct {
+				RefID, Expr string
+				Datasource  source
+			}
+		}
+		Templating struct {
+			List []struct {
+				Name, Type        string
+				Query             any // a text, or an object
+				Datasource        source
+				Multi, IncludeAll bool
+			}
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(readDoc(t, "dashboards/boundedbatch.json")), &dashboard))
+	assert.NotEmpty(t, dashboard.Title)
+	assert.NotEmpty(t, dashboard.UID, "what links to it")
+	assert.Positive(t, dashboard.SchemaVersion)
+
+	chosen := source{"prometheus", "${datasource}"}
+	variables := make(map[string]bool)
+	for _, v := range dashboard.Templating.List {
+		variables[v.Name] = true
+		if v.Name == "datasource" {
+			assert.Equal(t, "datasource", v.Type)
+			assert.Equal(t, "prometheus", v.Query)
+			continue
+		}
+		assert.Equal(t, chosen, v.Datasource, "data source of $%s", v.Name)
+		assert.True(t, v.Multi && v.IncludeAll, "$%s can be several and all", v.Name)
+	}
+	assert.Equal(t, map[string]bool{"datasource": true, "job": true, "instance": true, "processor": true, "signal": true}, variables)
+
+	ids, titles, all := make(map[int]bool), make(map[string]bool), ""
+	for i, p := range dashboard.Panels {
+		assert.False(t, ids[p.ID], "two panels have the id %d", p.ID)
+		assert.False(t, titles[p.Title], "two panels have the title %q", p.Title)
+		ids[p.ID], titles[p.Title] = true, true
+		assert.True(t, p.GridPos.W > 0 && p.GridPos.H > 0 && p.GridPos.X >= 0 && p.GridPos.X+p.GridPos.W <= 24, "place of %q", p.Title)
+		for _, other := range dashboard.Panels[:i] {
+			assert.False(t, p.GridPos.overlaps(other.GridPos), "%q and %q lie on each other", p.Title, other.Title)
+		}
+		if p.Type == "row" {
+			continue
+		}
+		assert.NotEmpty(t, p.Description, "description of %q", p.Title)
+		assert.NotEmpty(t, p.FieldConfig.Defaults.Unit, "unit of %q", p.Title)
+		assert.Equal(t, chosen, p.Datasource, "data source of %q", p.Title)
+		assert.NotEmpty(t, p.Targets, "queries of %q", p.Title)
+		refs := make(map[string]bool)
+		for _, target := range p.Targets {
+			assert.False(t, refs[target.RefID], "two queries of %q are %s", p.Title, target.RefID)
+			refs[target.RefID] = true
+			assert.Equal(t, chosen, target.Datasource, "data source of %q", p.Title)
+			all += target.Expr + "\n"
+		}
+	}
+	metrics := metricNames(t)
+	for _, name := range metrics {
+		assert.Regexp(t, "otelcol_processor_boundedbatch_"+name+`(_bucket|_sum|_count)?\{`, all, "no panel shows it")
+	}
+	used := regexp.MustCompile(`otelcol_processor_boundedbatch_([a-z_]+?)(?:_bucket|_sum|_count)?[\[{)\s]`)
+	for file, queries := range map[string]string{"the dashboard": all, "rules.yaml": readDoc(t, "dashboards/rules.yaml")} {
+		found := used.FindAllStringSubmatch(queries, -1)
+		assert.NotEmpty(t, found, file)
+		for _, name := range found {
+			assert.Contains(t, metrics, name[1], "%s asks for what is no metric", file)
+		}
 	}
 }

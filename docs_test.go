@@ -172,18 +172,7 @@ func TestEveryKeyHasItsSection(t *testing.T) {
 
 // TestEveryMetricIsExplained: docs/operating.md says of each what it means, and the README when to be woken.
 func TestEveryMetricIsExplained(t *testing.T) {
-	retrieved, err := confmap.NewRetrievedFromYAML([]byte(readDoc(t, "metadata.yaml")))
-	require.NoError(t, err)
-	metadata, err := retrieved.AsConf()
-	require.NoError(t, err)
-	telemetry, err := metadata.Sub("telemetry::metrics")
-	require.NoError(t, err)
-	var defined []string
-	for name := range telemetry.ToStringMap() {
-		defined = append(defined, strings.TrimPrefix(name, "processor_boundedbatch_"))
-	}
-	require.NotEmpty(t, defined)
-
+	defined := metricNames(t)
 	quoted, label := regexp.MustCompile("`([a-z_]+)`"), regexp.MustCompile(" by `[a-z]+`")
 	for _, page := range []string{"docs/operating.md", "README.md"} {
 		var explained []string
@@ -194,6 +183,22 @@ func TestEveryMetricIsExplained(t *testing.T) {
 		}
 		assert.ElementsMatch(t, defined, explained, page)
 	}
+}
+
+// metricNames returns the names of metadata.yaml, without what all of them begin with.
+func metricNames(t *testing.T) (defined []string) {
+	t.Helper()
+	retrieved, err := confmap.NewRetrievedFromYAML([]byte(readDoc(t, "metadata.yaml")))
+	require.NoError(t, err)
+	metadata, err := retrieved.AsConf()
+	require.NoError(t, err)
+	telemetry, err := metadata.Sub("telemetry::metrics")
+	require.NoError(t, err)
+	for name := range telemetry.ToStringMap() {
+		defined = append(defined, strings.TrimPrefix(name, "processor_boundedbatch_"))
+	}
+	require.NotEmpty(t, defined)
+	return defined
 }
 
 var (

@@ -28,7 +28,7 @@ const BinaryVariable = "BOUNDEDBATCH_COLLECTOR"
 func Binary() (string, error) {
 	path := os.Getenv(BinaryVariable)
 	if path == "" {
-		return "", fmt.Errorf("%s is not set: these tests need a built collector; run them with make e2e", BinaryVariable)
+		return "", fmt.Errorf("%s is not set: these tests need a built collector; run them with make e2e or make observe-test", BinaryVariable)
 	}
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("%s: %w; make e2e builds a collector and runs the tests", BinaryVariable, err)

@@ -21,9 +21,12 @@ type Scrape map[string]*dto.MetricFamily
 // prefix of every metric of the processor.
 const prefix = "otelcol_processor_boundedbatch_"
 
+// MetricsAddress is where the collector's metrics can be scraped.
+func (c *Collector) MetricsAddress() string { return c.ports.address(c.ports.metrics) }
+
 // Scrape reads the collector's metrics.
 func (c *Collector) Scrape(ctx context.Context) (Scrape, error) {
-	return ReadMetrics(ctx, c.scraper, c.ports.address(c.ports.metrics))
+	return ReadMetrics(ctx, c.scraper, c.MetricsAddress())
 }
 
 // ReadMetrics is Scrape for a collector that was not started here, with the address of its metrics.
@@ -203,7 +206,13 @@ const pollInterval = 10 * time.Millisecond
 // for what another process can only be asked.
 func Until(tb testing.TB, done func(context.Context) error) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	Within(tb, patience, done)
+}
+
+// Within is Until for what may take longer, or must not take as long.
+func Within(tb testing.TB, limit time.Duration, done func(context.Context) error) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
 	defer cancel()
 	again := time.NewTicker(pollInterval)
 	defer again.Stop()
@@ -218,7 +227,7 @@ func Until(tb testing.TB, done func(context.Context) error) {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			tb.Fatalf("not within %v: %v", patience, reason)
+			tb.Fatalf("not within %v: %v", limit, reason)
 		}
 	}
 }
