@@ -139,6 +139,7 @@ func (s *scenario) acknowledged(client harness.Client, signal harness.Signal, jo
 // TestAlertsFireUnderFaultsAndRecover has a collector for each scenario, all at once. Then everything that dashboards/ asks has
 // something to show.
 func TestAlertsFireUnderFaultsAndRecover(t *testing.T) {
+	t.Parallel()
 	p := startPrometheus(t)
 	began, seen := time.Now(), newSeen()
 	scenarios := map[string]func(*scenario){

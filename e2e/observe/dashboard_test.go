@@ -17,8 +17,14 @@ import (
 // dashboard is of dashboards/boundedbatch.json what is asked of Prometheus.
 type dashboard struct {
 	Panels []struct {
-		Title   string
-		Targets []struct{ Expr string }
+		Title       string
+		Targets     []struct{ Expr, LegendFormat string }
+		FieldConfig struct {
+			Defaults struct {
+				Unit string
+				Max  *float64
+			}
+		}
 	}
 	Templating struct {
 		List []struct{ Name, Type, Definition string }
@@ -27,6 +33,9 @@ type dashboard struct {
 
 // labelValues is how Grafana asks for the values of a label.
 var labelValues = regexp.MustCompile(`^label_values\((.*), ([a-z]+)\)$`)
+
+// inLegend is how a legend names a label.
+var inLegend = regexp.MustCompile(`{{(\w+)}}`)
 
 // requireDashboardShows runs every query of the dashboard. All faults have happened since began: each query must have something
 // to show that is not 0, and nothing of what a variable does not select.
@@ -83,6 +92,15 @@ func requireDashboardShows(t *testing.T, p *prometheus, began time.Time) {
 			found, err := p.queryRange(t.Context(), expand(target.Expr), began)
 			require.NoError(t, err, "panel %q: %s", panel.Title, target.Expr)
 			assert.True(t, shows(found), "panel %q has shown nothing but 0: %s", panel.Title, target.Expr)
+			for _, label := range inLegend.FindAllStringSubmatch(target.LegendFormat, -1) {
+				for _, s := range found {
+					assert.NotEmpty(t, s.Labels[label[1]], "panel %q has no %s for its legend: %s", panel.Title, label[1], target.Expr)
+				}
+			}
+			if limit := panel.FieldConfig.Defaults.Max; limit != nil { // a part of a limit, which was nearly reached
+				assert.LessOrEqual(t, largest(found), *limit, "panel %q: %s", panel.Title, target.Expr)
+				assert.Greater(t, largest(found), 0.9**limit, "panel %q: %s", panel.Title, target.Expr)
+			}
 			for _, name := range variables {
 				found, err := p.queryRange(t.Context(), expand(target.Expr, name, "another"), began)
 				require.NoError(t, err)

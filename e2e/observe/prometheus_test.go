@@ -219,6 +219,17 @@ func shows(all []series) bool {
 	return false
 }
 
+// largest returns the largest value of all points.
+func largest(all []series) float64 {
+	value := math.Inf(-1)
+	for _, s := range all {
+		for _, p := range s.Points {
+			value = max(value, p.Value)
+		}
+	}
+	return value
+}
+
 // alert is an alert that is pending or fires.
 type alert struct {
 	Labels      map[string]string

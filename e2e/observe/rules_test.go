@@ -100,7 +100,7 @@ func mutations(t *testing.T, rule string) (mutated []string) {
 	change(forTime, fmt.Sprintf("for: %gm", number(forTime)+1))
 	change(forTime, fmt.Sprintf("for: %gm", number(forTime)-1))
 	if value := number(threshold); value > 0 {
-		change(threshold, fmt.Sprintf(" > %g\n", value*1.2))
+		change(threshold, fmt.Sprintf(" > %g\n", value*1.3))
 		change(threshold, fmt.Sprintf(" > %g\n", value*0.8))
 	} else {
 		change(threshold, " >= 0\n")
@@ -138,7 +138,7 @@ func TestUnitTestsNoticeChangedRules(t *testing.T) {
 			continue // no alert is about what is recorded here
 		}
 		for i, mutated := range mutations(t, b) {
-			key := fmt.Sprint(kind, i)
+			key := fmt.Sprintf("%s %d", kind, i)
 			if changed[key] == "" {
 				changed[key] = rules
 			}
@@ -152,7 +152,7 @@ func TestUnitTestsNoticeChangedRules(t *testing.T) {
 		output, passed := unitTest(t, text)
 		assert.False(t, passed)
 		for _, alert := range expected[key] {
-			assert.Contains(t, output, "alertname: "+alert+",", "no unit test notices change %s to %s", key, alert)
+			assert.Contains(t, output, "alertname: "+alert+",", "no unit test notices that it is changed (%s)", key)
 		}
 	}
 }
