@@ -145,7 +145,7 @@ func TestAlertsFireUnderFaultsAndRecover(t *testing.T) {
 	scenarios := map[string]func(*scenario){
 		"failing": failing, "retrying": retrying, "full": full, "full-of-bytes": fullOfBytes, "parts-refused": partsRefused,
 		"evicting": evicting, "starved": starved, "large-profiles": largeProfiles, "dropping": dropping, "stopping": stopping,
-		"pressed": pressed,
+		"pressed": pressed, "suffixed": suffixed,
 	}
 	var faults sync.WaitGroup
 	faults.Add(len(scenarios))
@@ -397,4 +397,41 @@ func pressed(s *scenario) {
 	}
 	s.load(50*time.Millisecond, s.acknowledged(client, harness.Traces, new(harness.Journal), 100))
 	s.recovers("BoundedBatchPressurePrevails", harness.Traces, "")
+}
+
+// suffixedConfig has an argument, the address of the backend.
+const suffixedConfig = `
+receivers: {otlp: {protocols: {grpc: {endpoint: "127.0.0.1:${env:OTLP_GRPC_PORT}"}}}}
+processors: {boundedbatch: {timeout: 50ms}}
+exporters:
+  otlp_grpc: {endpoint: %q, tls: {insecure: true}, sending_queue: {enabled: false}, retry_on_failure: {enabled: false}}
+service:
+  pipelines: {logs: {receivers: [otlp], processors: [boundedbatch], exporters: [otlp_grpc]}}
+  telemetry:
+    metrics:
+      readers:
+        - pull:
+            exporter:
+              prometheus:
+                {host: 127.0.0.1, port: "${env:METRICS_PORT}", without_type_suffix: false, without_units: false}
+`
+
+// suffixed has names with suffixes, which the relabeling of docs/operating.md takes away, and a backend that is busy.
+func suffixed(s *scenario) {
+	backend := harness.NewBackend(s.T)
+	backend.Refuse(retryable)
+	s.collector = harness.StartYAML(s.T, fmt.Sprintf(suffixedConfig, backend.GRPCAddress()))
+	raw, err := s.collector.Scrape(s.Context())
+	require.NoError(s.T, err)
+	require.Contains(s.T, raw, "otelcol_processor_boundedbatch_accepted_items_total")
+	s.prometheus.scrape(s.T, s.name, s.collector)
+	s.load(20*time.Millisecond, s.acknowledged(s.collector.GRPC(s.T, nil), harness.Logs, new(harness.Journal), 10))
+	s.fires("BoundedBatchItemsFailing", harness.Logs, "retryable")
+	for _, recorded := range []string{"boundedbatch:ticker_lateness:p90_5m", "boundedbatch:batch_age:p99_5m", "boundedbatch:export_duration:p99_5m"} {
+		found, err := s.prometheus.query(s.Context(), fmt.Sprintf("%s{instance=%q}", recorded, s.name))
+		require.NoError(s.T, err)
+		assert.NotEmpty(s.T, found, recorded)
+	}
+	backend.Accept()
+	s.recovers("BoundedBatchItemsFailing", harness.Logs, "")
 }
