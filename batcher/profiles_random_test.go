@@ -173,7 +173,11 @@ func checkWild(t *testing.T, seed uint64, most int) {
 	checkMergeBound(t, newWild(seed), other)
 	require.Equal(t, all, meaningsOf(t, other))
 
-	cut := profileKind.Cut(p, nil)
+	var sizes *batcher.Sizes
+	if seed%8 < 4 {
+		sizes, _ = batcher.Measured(profileKind.Signal, p, true, true)
+	}
+	cut := profileKind.Cut(p, sizes)
 	random := rand.New(rand.NewPCG(seed, 4))
 	merged := profileKind.New(0)
 	for cut.Left() != (batcher.Size{}) {
@@ -183,6 +187,9 @@ func checkWild(t *testing.T, seed uint64, most int) {
 			require.Equal(t, left.Items, profileKind.Items(rest))
 			require.LessOrEqual(t, encodedProfiles(t, rest), left.Bytes)
 			require.LessOrEqual(t, profileKind.Bytes(rest), left.Bytes)
+			if sizes != nil {
+				require.LessOrEqual(t, profileKind.Heap(rest), left.Heap)
+			}
 			checkMergeBound(t, rest, merged)
 			break
 		}
