@@ -67,7 +67,7 @@ func testTenantHeap[T any](t *testing.T, signal Signal[T], decode func() T) {
 		}},
 	} {
 		set := Settings{
-			Timeout: time.Hour, SendBatchSize: 8192, QueueSize: 1 << 40, MemoryLimit: 16 << 20, MaxConcurrentExports: 4,
+			Timeout: time.Hour, SendBatchSize: 8192, QueueSize: 1 << 30, MemoryLimit: 16 << 20, MaxConcurrentExports: 4,
 			MetadataKeys: []string{"tenant"},
 		}
 		c.set(&set)
