@@ -194,8 +194,9 @@ func (s *signal[T]) compare(t *testing.T, l *load) comparison {
 		pools[i].run(t, rigs[i], how) // into the steady state
 	}
 	of := comparison{make(map[peer][]cost)}
+	// Nothing is collected between rounds: the requests that are made again of batches would come to lie in the holes that
+	// this leaves, each somewhere else, and more so for who comes first after it.
 	for round := range cmp.Or(l.rounds, rounds) {
-		runtime.GC()
 		sums := make(map[peer]*cost)
 		for _, p := range peers {
 			sums[p] = new(cost)
