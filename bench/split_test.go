@@ -21,6 +21,7 @@ type splitCase struct {
 	other    peer
 	settings map[peer]map[string]any
 	inBytes  bool // most counts bytes, not items
+	full     bool // measured only with -full
 }
 
 var splitCases = []*splitCase{
@@ -31,10 +32,30 @@ var splitCases = []*splitCase{
 			"traces":  {20_000, 40_000, 80_000},
 			"metrics": {20_000, 40_000, 80_000},
 		},
-		settings: map[peer]map[string]any{
-			boundedbatch: {"send_batch_size": 100, "send_batch_max_size": 100},
-			batch:        {"send_batch_size": 100, "send_batch_max_size": 100},
+		settings: splitAt(100),
+	},
+	{
+		name: "100", most: 100, other: batch, full: true,
+		sizes: map[string][]int{
+			"logs":    {50_000, 100_000},
+			"traces":  {50_000, 100_000},
+			"metrics": {50_000, 100_000},
 		},
+		settings: splitAt(100),
+	},
+	{
+		name: "1000", most: 1000, other: batch, full: true,
+		sizes: map[string][]int{
+			"logs":    {50_000, 100_000},
+			"traces":  {50_000, 100_000},
+			"metrics": {50_000, 100_000},
+		},
+		settings: splitAt(1000),
+	},
+	{
+		name: "1000", most: 1000, other: batch, full: true,
+		sizes:    map[string][]int{"logs": {160_000, 320_000}},
+		settings: splitAt(1000),
 	},
 	{
 		name: "8kB", most: 8000, inBytes: true, other: helper,
@@ -52,6 +73,12 @@ var splitCases = []*splitCase{
 			},
 		},
 	},
+}
+
+// splitAt are the settings of those that cut into batches of so many items.
+func splitAt(size int) map[peer]map[string]any {
+	settings := map[string]any{"send_batch_size": size, "send_batch_max_size": size}
+	return map[peer]map[string]any{boundedbatch: settings, batch: settings}
 }
 
 func (sc *splitCase) caseName(s fmt.Stringer, items int, p peer) string {
@@ -107,7 +134,9 @@ func (s *signal[T]) benchmarkSplit(b *testing.B, sc *splitCase, p peer, items in
 func TestSplitIsLinear(t *testing.T) {
 	skipIfShort(t)
 	for _, sc := range splitCases {
-		testSplitIsLinear(t, sc)
+		if !sc.full || *fullFlag {
+			testSplitIsLinear(t, sc)
+		}
 	}
 }
 
@@ -116,6 +145,9 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 	table := newTable("split at "+sc.name, "items", "CPU", "per item", "growth", "time", "growth", "limit", fmt.Sprintf("%s's time", sc.other), "ratio to it")
 	defer table.print()
 	for _, s := range measured() {
+		if len(sc.sizes[s.String()]) == 0 {
+			continue
+		}
 		splits := s.compareSplit(t, sc)
 		for n := 0; n < moreSplits && missed(splits); n++ {
 			for i, again := range s.compareSplit(t, sc) {

@@ -20,6 +20,7 @@ type page struct {
 
 	promised, kept int      // bars
 	missed         []string // rows, with their group
+	missedOf       []string // how many of each group
 }
 
 func (p *page) note(format string, args ...any) {
@@ -42,9 +43,9 @@ func (p *page) write() error {
 			return err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.report.reasons)) {
-		if !slices.Contains(p.missed, name) {
-			p.note("a reason is given, but it is not missed: %s", name)
+	for _, beginning := range slices.Sorted(maps.Keys(p.report.reasons)) {
+		if !slices.ContainsFunc(p.missed, func(name string) bool { return strings.HasPrefix(name, beginning) }) {
+			p.note("a reason is given, but it is not missed: %s", beginning)
 		}
 	}
 	for i := range p.report.plots {
@@ -71,16 +72,16 @@ func (p *page) summary() string {
 	case len(p.missed) == 0:
 		return fmt.Sprintf("All %d bars are met.", p.promised)
 	default:
-		return wrap(fmt.Sprintf("%d of %d bars are met. Missed: %s.", p.kept, p.promised, strings.Join(p.missed, "; ")))
+		return wrap(fmt.Sprintf("%d of %d bars are met. Missed, each with the reason below its table: %s.", p.kept, p.promised, strings.Join(p.missedOf, "; ")))
 	}
 }
 
 // group writes a table, if anything of it is in the results.
 func (p *page) group(out *bytes.Buffer, g *group) error {
-	before := len(p.notes)
+	before, promised, kept := len(p.notes), p.promised, p.kept
 	var rows bytes.Buffer
 	var files []*file
-	var reasons []string
+	var reasons causes
 	for i := range g.rows {
 		lines, err := p.lines(g, &g.rows[i])
 		if err != nil {
@@ -101,16 +102,20 @@ func (p *page) group(out *bytes.Buffer, g *group) error {
 				} else {
 					met = "**missed**"
 					p.missed = append(p.missed, name)
-					reason := p.report.reasons[name]
+					reason := p.report.reason(name)
 					if reason == "" {
 						reason = "nothing is known about it yet"
 						p.note("missed, and no reason is given: %s", name)
 					}
-					reasons = append(reasons, fmt.Sprintf("- Missed: %s: %s.", l.what, reason))
+					reasons.add(l.what, reason)
 				}
 			}
 			fmt.Fprintf(&rows, "| %s | %s | %s | %s | %s | %s |\n", l.shown(), l.against(), l.value(), l.byThemselves(), l.row.bar, met)
 		}
+	}
+	promised, kept = p.promised-promised, p.kept-kept
+	if kept < promised {
+		p.missedOf = append(p.missedOf, fmt.Sprintf("%s (%d of %d)", g.title, promised-kept, promised))
 	}
 	if rows.Len() == 0 {
 		p.notes = p.notes[:before] // one for all rows
@@ -120,11 +125,33 @@ func (p *page) group(out *bytes.Buffer, g *group) error {
 	fmt.Fprintf(out, "\n### %s\n\n%s\n\n", g.title, wrap(g.text))
 	out.WriteString("| what | against | median (least to greatest) | medians by themselves | bar | met? |\n|---|---|---|---|---|---|\n")
 	out.Write(rows.Bytes())
-	if len(reasons) > 0 {
-		fmt.Fprintf(out, "\n%s\n", strings.Join(reasons, "\n"))
+	if len(reasons.all) > 0 {
+		fmt.Fprintf(out, "\n%s", reasons)
 	}
 	fmt.Fprintf(out, "\n%s", p.origin(g.command, files))
 	return nil
+}
+
+// causes are the reasons for which bars of a table are missed, with what misses them.
+type causes struct {
+	all []string
+	of  map[string][]string
+}
+
+func (c *causes) add(what, reason string) {
+	if c.of == nil {
+		c.of = make(map[string][]string)
+	}
+	c.all = appendNew(c.all, reason)
+	c.of[reason] = appendNew(c.of[reason], what)
+}
+
+func (c causes) String() string {
+	var out strings.Builder
+	for _, reason := range c.all {
+		fmt.Fprintf(&out, "%s\n", wrap(fmt.Sprintf("- Missed: %s: %s.", strings.Join(c.of[reason], "; "), reason)))
+	}
+	return out.String()
 }
 
 // line is one line of a table.
@@ -149,6 +176,9 @@ func (p *page) lines(g *group, r *row) (lines []line, err error) {
 				p.note("left out of %q: %s: %s is not in the results", g.title, fill(r.what, of), describe(r.of.bench(), of))
 			}
 			continue
+		}
+		if r.medians {
+			m.median = m.num.median / m.den.median
 		}
 		if r.faster {
 			m.spread = spread{median: 1 / m.median, min: 1 / m.max, max: 1 / m.min, rounds: m.rounds}

@@ -1,5 +1,7 @@
 package main
 
+import "strings"
+
 // The words of the specification in spec.go.
 
 // report is a page of tables and plots.
@@ -7,9 +9,20 @@ type report struct {
 	paper  paper
 	groups []group
 	plots  []figure
-	// reasons says why a bar is missed, as the page names it: "CPU of a request: spans, 1
-	// producer, against batch". That of a bar which is met is not shown.
+	// reasons says why a bar is missed, by how its name on the page begins: "CPU of a request: 10 spans, 1
+	// producer, against batch", or less of it. Of several the longest counts. That of a bar which is met is not shown.
 	reasons map[string]string
+}
+
+// reason is why the bar of that name is missed; "" if nothing is said.
+func (r *report) reason(name string) (reason string) {
+	longest := -1
+	for beginning, why := range r.reasons {
+		if strings.HasPrefix(name, beginning) && len(beginning) > longest {
+			reason, longest = why, len(beginning)
+		}
+	}
+	return reason
 }
 
 // paper is what is around the tables and plots.
@@ -36,7 +49,9 @@ type row struct {
 	num  term
 	den  *term // num is divided by it, round by round; nil: it is not
 	// faster turns the quotient of two times upside down: how many times as fast num is.
-	faster  bool
+	faster bool
+	// medians divides the median of num by that of den, because a round by itself says too little.
+	medians bool
 	against string
 	in      string // unit of what is measured; empty for a ratio
 	bar     bar

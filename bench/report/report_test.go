@@ -132,7 +132,7 @@ func TestMissedBarIsShownWithItsReason(t *testing.T) {
 	assert.Contains(t, page, "| spans, 1 producer | `batch` | 0.25 (0.25 to 0.25) | 21.9 ns, against 87.7 ns | at most 0.2 | **missed** |")
 	assert.Contains(t, page, "- Missed: spans, 1 producer: the numbers are made up.")
 	assert.Contains(t, page, "- Missed: log records, 1 producer: nothing is known about it yet.")
-	assert.Regexp(t, `3 of 5 bars are met\. Missed: Ratios: spans, 1 producer, against\s+batch;`, page)
+	assert.Regexp(t, `3 of 5 bars are met\. Missed, each with the reason below its table: Ratios \(2 of 5\)\.`, page)
 }
 
 const header = "cpu: c\ngo: g\ncommit: 1\n\n"
@@ -209,14 +209,27 @@ func TestComparisonNeedsAllThatItCompares(t *testing.T) {
 	}
 }
 
-func TestRatiosAreOfOneRound(t *testing.T) {
+func TestReasonIsThatOfTheLongestBeginning(t *testing.T) {
+	r := report{reasons: map[string]string{"CPU": "short", "CPU of a request: 10": "long"}}
+	assert.Equal(t, "long", r.reason("CPU of a request: 10 spans"))
+	assert.Equal(t, "short", r.reason("CPU of a request: 5 spans"))
+	assert.Empty(t, r.reason("Fill"))
+}
+
+func TestRatiosAreOfOneRoundUnlessOfMedians(t *testing.T) {
 	var lines string
 	for _, round := range [][2]int{{10, 100}, {30, 60}, {40, 50}, {90, 100}} { // 0.1, 0.5, 0.8, 0.9; of the medians 0.4
 		lines += fmt.Sprintf("BenchmarkA/n=1/impl=boundedbatch-2\t1\t%d ns/req\nBenchmarkA/n=1/impl=batch-2\t1\t%d ns/req\n", round[0], round[1])
 	}
-	files, _, err := build(resultsOf(t, map[string]string{"r.txt": lines}), one)
-	require.NoError(t, err)
-	assert.Contains(t, string(files[performancePaper.file]), "| w | impl=batch | 0.8 (0.1 to 0.9) | 40 ns, against 100 ns | none | - |")
+	ofMedians := one
+	ofMedians.groups = slices.Clone(one.groups)
+	ofMedians.groups[0].rows = slices.Clone(one.groups[0].rows)
+	ofMedians.groups[0].rows[0].medians = true
+	for want, of := range map[string]report{"0.8": one, "0.4": ofMedians} {
+		files, _, err := build(resultsOf(t, map[string]string{"r.txt": lines}), of)
+		require.NoError(t, err)
+		assert.Contains(t, string(files[performancePaper.file]), "| w | impl=batch | "+want+" (0.1 to 0.9) | 40 ns, against 100 ns | none | - |")
+	}
 }
 
 func TestResultsOfNoCommitAreSaid(t *testing.T) {
