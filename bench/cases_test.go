@@ -31,7 +31,7 @@ func consumeLoads() (all []*load) {
 			l := &load{
 				name: "Consume", keys: fmt.Sprintf("items=%d/producers=%d", items, producers), full: items == 1,
 				items: items, producing: producing{producers: producers},
-				settings: map[peer]map[string]any{boundedbatch: nil, batch: nil, floor: nil, helper: tuned(floorSize)},
+				settings: map[peer]map[string]any{boundedbatch: nil, batch: nil, floor: nil, counting: nil, helper: tuned(floorSize)},
 				few:      map[peer]int{helper: requestsOf(max(2, items), items)},
 			}
 			all = append(all, l)

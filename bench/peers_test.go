@@ -30,6 +30,8 @@ const (
 	// floor is the least that any batcher does: count the items, move the request
 	// under one mutex into the open batch, hand a full batch to the sink.
 	floor peer = "floor"
+	// counting is less than any batcher does: it counts the items of a request and leaves it where it is.
+	counting peer = "counting"
 	// bytes is boundedbatch while it measures the size of every batch in bytes.
 	bytes peer = "boundedbatch+bytes"
 	// silent is boundedbatch without metrics.
@@ -60,6 +62,13 @@ func create[T any](p peer, s *signal[T], settings map[string]any, next *sink[T],
 		return fl, fl.consume, nil
 	case helper, queuebatch:
 		return createHelper(p, s, settings, next, reader)
+	case counting:
+		return nothing{}, func(_ context.Context, data T) error {
+			if s.items(data) == 0 {
+				return errors.New("a request without items")
+			}
+			return nil
+		}, nil
 	case none:
 		return nothing{}, func(context.Context, T) error { return nil }, nil
 	case boundedbatch, bytes, silent:

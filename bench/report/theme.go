@@ -37,6 +37,7 @@ var styles = map[string]style{
 	"batch":           {shade{"#C04A00", "#F0904A"}, square, dashes(7, 3)},
 	"exporterhelper":  {shade{"#00805E", "#2EC79B"}, triangle, dashes(2, 2)},
 	"floor":           {shade{"#6A737D", "#8B949E"}, diamond, dashes(1, 3)},
+	"counting":        {shade{"#6C757F", "#8D96A0"}, wedge, dashes(1, 5)},
 	"queuebatch":      {shade{"#9A4C80", "#DE93BF"}, cross, dashes(7, 2, 2, 2)},
 	"concurrentbatch": {shade{"#8A6D00", "#E5C44A"}, plus, dashes(10, 3, 2, 3, 2, 3)},
 	"limit":           {shade{"#24292E", "#D0D7DE"}, slab, dashes(4, 4)},
