@@ -65,9 +65,10 @@ func busyLoads() (all []*load) {
 }
 
 // pacedLoads are of producers that are asleep most of the time. To wake up costs them 20 us, now more and now less: runs
-// are short and many, so that this meets all alike, and end just before the first timeout.
+// are short and many, so that this meets all alike, and end just before the first timeout. Where others want the machine,
+// it differs by more than what is measured, so that the gate leaves it out: medians of 0.16 to 0.28 of batch became 0.5.
 var pacedLoads = []*load{{
-	name: "Paced", keys: "items=10/rate=2000",
+	name: "Paced", keys: "items=10/rate=2000", full: true,
 	items: 10, requests: 398, producing: producing{producers: 1, every: time.Second / 2000}, rounds: 2 * rounds,
 	settings: map[peer]map[string]any{boundedbatch: nil, batch: nil, helper: tuned(floorSize), none: nil},
 }}

@@ -167,7 +167,7 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 			if at.other > 0 {
 				share := at.elapsed().Seconds() / at.other.Seconds()
 				other, ratio = round(at.other), number(share)
-				if at.items == splitShareItems && sc.other == batch {
+				if at.items == splitShareItems && sc == splitCases[0] {
 					ratio += ", aim " + splitShare.verdict(share)
 					if splitShare.missed(share, *marginFlag) {
 						t.Errorf("%s, split at %s: %d items take %.3g of the time of %s, more than %.4g", s, sc.name, at.items, share, sc.other, splitShare.enforced())
