@@ -2,8 +2,6 @@ package boundedbatchprocessor
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -71,20 +69,13 @@ type oversize struct {
 	timer   *time.Timer // runs recheckTooLarge; nil: not armed
 }
 
-// mostText is how many bytes of an error are logged and shown. It comes from downstream, which may write what it likes.
-const mostText = 1024
-
 // textOnly is an error as it is logged and shown: what it says, if that is not too long. An error that names what failed
 // has the data of a batch in it, which nothing counts once that has its outcome.
 func textOnly(err error) error {
 	if err == nil {
 		return nil
 	}
-	text := err.Error()
-	if n := len(text); n > mostText {
-		text = fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:mostText], ""), n)
-	}
-	return errors.New(text)
+	return errors.New(batcher.ErrorText(err))
 }
 
 // ended notes the outcome of an export.

@@ -589,10 +589,11 @@ func (t healthTest) requireStatus(want ...string) {
 // failed has the data of a batch in it.
 func TestErrorsAreToldUpToALimitAndWithoutData(t *testing.T) {
 	healthy(t, func(t healthTest) {
-		long := strings.Repeat("é", mostText)
+		const most = 1024 // bytes of an error
+		long := strings.Repeat("é", most)
 		partial := consumererror.NewLogs(errors.New("x"+long), plog.NewLogs())
 		t.fail(7, batcher.FailedPermanent, partial)
-		text := fmt.Sprintf("x%s... (%d bytes)", long[:mostText-2], 1+len(long))
+		text := fmt.Sprintf("x%s... (%d bytes)", long[:most-2], 1+len(long))
 		last := t.logs.All()[t.logs.Len()-1]
 		require.Equal(t, text, last.ContextMap()["error"])
 		for _, field := range last.Context {

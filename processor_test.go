@@ -633,7 +633,60 @@ func TestFailedExportMarksItsSpan(t *testing.T) {
 		require.Equal(t, errRefused.Error(), spans[0].Status().Description)
 		require.Len(t, spans[0].Events(), 1)
 		require.Equal(t, "exception", spans[0].Events()[0].Name)
+		require.Equal(t, []attribute.KeyValue{
+			attribute.String("exception.type", "*errors.errorString"), attribute.String("exception.message", errRefused.Error()),
+		}, spans[0].Events()[0].Attributes)
 	})
+}
+
+// A backend may answer with as many bytes as a message has, and quote what it was sent. What people are shown of that,
+// in spans and in the error that a Collector logs when it ends, has a limit; what callers get is the error itself.
+func TestLongErrorsAreWholeOnlyForCallers(t *testing.T) {
+	const most = 1024
+	long := status.Error(codes.InvalidArgument, strings.Repeat("x", 1<<20))
+	for _, waits := range []bool{false, true} {
+		t.Run(fmt.Sprintf("wait_for_result=%v", waits), func(t *testing.T) {
+			eachSignal(t, func(t signalTest) {
+				cfg := testConfig()
+				cfg.WaitForResult, cfg.Timeout = waits, time.Hour
+				cfg.FlushWhenIdle = new(false)
+				r := started(t, cfg, func(batchertest.Batch) error { return consumererror.NewPermanent(long) })
+				answer := r.goTry(traced(1), 3)
+				synctest.Wait()
+				err := r.Shutdown(context.Background())
+
+				require.ErrorContains(t, err, "3 items were not delivered")
+				require.ErrorContains(t, err, "bytes)")
+				require.Less(t, len(err.Error()), 2*most)
+				require.ErrorIs(t, err, long)
+				require.True(t, consumererror.IsPermanent(err))
+				require.Equal(t, codes.InvalidArgument, grpcCode(err))
+
+				spans := r.tel.SpanRecorder.Ended()
+				require.Len(t, spans, 1)
+				shown := []string{spans[0].Status().Description}
+				for _, a := range spans[0].Attributes() {
+					shown = append(shown, a.Value.String())
+				}
+				for _, e := range spans[0].Events() {
+					for _, a := range e.Attributes {
+						shown = append(shown, a.Value.String())
+					}
+				}
+				for _, text := range shown {
+					require.Less(t, len(text), 2*most)
+				}
+
+				if told := <-answer; waits {
+					require.ErrorContains(t, told, long.Error(), "a caller gets all of it")
+					require.True(t, consumererror.IsPermanent(told))
+					require.Equal(t, codes.InvalidArgument, grpcCode(told))
+				} else {
+					require.NoError(t, told)
+				}
+			})
+		})
+	}
 }
 
 func TestNoSpanWhereNobodyTraces(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
@@ -129,6 +130,23 @@ func (u unacceptable) GRPCStatus() *status.Status {
 	return status.New(codes.InvalidArgument, u.err.Error())
 }
 
+// mostText is how many bytes of an error are shown. It comes from downstream, which may write what it likes.
+const mostText = 1024
+
+// ErrorText is what an error says, as it is shown to people: in a log, a status or a span. If
+// that is too long, it is the beginning and how many bytes it is: an error of the next consumer
+// may quote all of a batch. Who has to be told of an error gets the error itself.
+func ErrorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	if n := len(text); n > mostText {
+		text = fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:mostText], ""), n)
+	}
+	return text
+}
+
 // refusal is what was refused of a request, and why.
 type refusal[T any] struct {
 	cause RefusedCause
@@ -191,10 +209,10 @@ type Undelivered struct {
 	Err error
 }
 
-// Error names each kind of loss that occurred.
+// Error names each kind of loss that occurred. Of Err it has ErrorText.
 func (u *Undelivered) Error() string {
-	return fmt.Sprintf("%d items were not delivered: %d in flight, %d sealed, %d retrying, %d failed during the shutdown: %v",
-		u.items(), u.InFlight, u.Sealed, u.Retrying, u.Failed, u.Err)
+	return fmt.Sprintf("%d items were not delivered: %d in flight, %d sealed, %d retrying, %d failed during the shutdown: %s",
+		u.items(), u.InFlight, u.Sealed, u.Retrying, u.Failed, ErrorText(u.Err))
 }
 
 func (u *Undelivered) items() int64 { return u.InFlight + u.Sealed + u.Retrying + u.Failed }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,34 @@ func TestUndeliveredNamesEveryLoss(t *testing.T) {
 	u := &Undelivered{InFlight: 1, Sealed: 20, Failed: 300, Err: why}
 	require.EqualError(t, u, "321 items were not delivered: 1 in flight, 20 sealed, 0 retrying, 300 failed during the shutdown: why")
 	require.ErrorIs(t, u, why)
+}
+
+// An error of the next consumer may be as long as a message, and quote one. Whoever is shown it gets the beginning;
+// whoever asks what it is gets all of it.
+func TestErrorsAreShownUpToALimit(t *testing.T) {
+	whole := strings.Repeat("é", mostText/2)
+	for _, c := range []struct{ says, want string }{
+		{"", ""},
+		{"why", "why"},
+		{whole, whole},
+		{whole + "x", whole + "... (1025 bytes)"},
+		{"x" + whole, "x" + whole[:mostText-2] + "... (1025 bytes)"}, // between two characters
+		{strings.Repeat("x", 16<<20), strings.Repeat("x", mostText) + "... (16777216 bytes)"},
+	} {
+		require.Equal(t, c.want, ErrorText(errors.New(c.says)))
+	}
+	require.Empty(t, ErrorText(nil))
+
+	failure := consumererror.NewPermanent(consumererror.NewLogs(status.Error(codes.InvalidArgument, strings.Repeat("x", 16<<20)), plog.NewLogs()))
+	u := &Undelivered{InFlight: 1, Err: errors.Join(context.DeadlineExceeded, failure)}
+	require.Less(t, len(u.Error()), 2*mostText)
+	require.Contains(t, u.Error(), "1 items were not delivered")
+	require.Contains(t, u.Error(), context.DeadlineExceeded.Error(), "why there was no time comes first")
+	require.ErrorIs(t, u, context.DeadlineExceeded)
+	require.ErrorIs(t, u, failure)
+	require.ErrorAs(t, u, new(consumererror.Logs))
+	require.True(t, consumererror.IsPermanent(u))
+	require.Equal(t, codes.InvalidArgument, status.Code(u))
 }
 
 func TestNamesOfTriggers(t *testing.T) {

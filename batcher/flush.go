@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"runtime"
 	"runtime/pprof"
@@ -353,8 +354,11 @@ func (b *Batcher[T]) exportContext(bt *batch[T]) (context.Context, func(error)) 
 	return ctx, func(err error) {
 		if span != nil {
 			if err != nil {
-				span.RecordError(err)
-				span.SetStatus(codes.Error, err.Error())
+				// What span.RecordError adds, but for most of a text that is long.
+				text := ErrorText(err)
+				span.AddEvent("exception", trace.WithAttributes(
+					attribute.String("exception.type", fmt.Sprintf("%T", err)), attribute.String("exception.message", text)))
+				span.SetStatus(codes.Error, text)
 			}
 			span.End()
 		}
