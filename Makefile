@@ -20,6 +20,8 @@ METRICS_PORT   ?= 8888
 
 BIN       := .bin
 COLLECTOR := $(BIN)/otelcol/otelcol
+# That of examples/scale-out/.
+SCALEOUT  := $(BIN)/otelcol-scale-out/otelcol-scale-out
 QUICKSTART := examples/quickstart.yaml
 
 # Every module whose code is ours, the root first; internal/tools/ and internal/tools/lint/ hold only versions.
@@ -212,6 +214,16 @@ observe-test: ## dashboards/ with a real Prometheus that scrapes collectors unde
 	@$(MAKE) --no-print-directory $(COLLECTOR)
 	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" $(GO) test -C e2e/observe -count=1 -timeout 10m $(TESTFLAGS) ./...
 
+scale-out: $(SCALEOUT) ## examples/scale-out/ with agents and gateways that are killed (module e2e/scaleout); 2 minutes
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(SCALEOUT)" $(GO) test -C e2e/scaleout -count=1 -v -timeout 15m $(TESTFLAGS) .
+
+# Gateways wait for a slow backend, so that other programs on the machine disturb little.
+scale-out-results: $(SCALEOUT) ## what one, two and four gateways hand on, written to e2e/results/ and docs/scale-out.md
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(SCALEOUT)" $(GO) test -C e2e/scaleout -count=1 -v -timeout 15m \
+		-run '^TestThroughputGrowsWithGateways$$' $(TESTFLAGS) . \
+		-results "$(CURDIR)/e2e/results" -commit "$$(git describe --always --dirty --exclude '*')"
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(SCALEOUT)" $(GO) test -C e2e/scaleout -count=1 -run '^TestPageHasWhatWasMeasured$$' . -update
+
 # --- collector ----------------------------------------------------------------------------------------------------
 
 otelcol: $(COLLECTOR) ## build the collector with ocb into .bin/otelcol/
@@ -219,6 +231,11 @@ otelcol: $(COLLECTOR) ## build the collector with ocb into .bin/otelcol/
 $(COLLECTOR): builder-config.yaml $(BIN)/builder $(COMPONENT)
 	@echo "building the collector with ocb: 1 to 4 minutes the first time, seconds later"
 	$(BIN)/builder --config builder-config.yaml
+	@touch $@
+
+$(SCALEOUT): examples/scale-out/builder-config.yaml $(BIN)/builder $(COMPONENT)
+	@echo "building the collector of examples/scale-out/ with ocb: up to 10 minutes the first time, seconds later"
+	$(BIN)/builder --config examples/scale-out/builder-config.yaml
 	@touch $@
 
 run: export OTLP_GRPC_PORT := $(OTLP_GRPC_PORT)

@@ -14,6 +14,9 @@ func (c *Collector) GRPCAddress() string { return c.ports.address(c.ports.grpc) 
 // HTTPAddress is the same for HTTP.
 func (c *Collector) HTTPAddress() string { return c.ports.address(c.ports.http) }
 
+// HealthAddress is where a health_check extension on HEALTH_PORT answers.
+func (c *Collector) HealthAddress() string { return c.ports.address(c.ports.health) }
+
 // Pages returns what the collector tells over HTTP about itself: its metrics as text, and, if it was started with
 // ReportStatus or Debug, the status of its components and what the zpages extension shows.
 func (c *Collector) Pages(ctx context.Context) (string, error) {

@@ -190,6 +190,7 @@ func (cfg *Config) yaml(tb testing.TB) string {
 // Collector is a running collector.
 type Collector struct {
 	path               string // of its configuration
+	over               string // of a second one, which is merged over it; empty: there is none
 	environment, gates []string
 	movable            bool // Config.MovableClock
 	debug, status      bool // Config.Debug, Config.ReportStatus
@@ -241,6 +242,12 @@ func StartFile(tb testing.TB, path string, environment ...string) *Collector {
 	return start(tb, &Collector{path: path, environment: environment})
 }
 
+// StartFileOver is StartFile with a second configuration, in YAML, that is merged over that of the file.
+func StartFileOver(tb testing.TB, path, over string, environment ...string) *Collector {
+	tb.Helper()
+	return start(tb, &Collector{path: path, over: writeConfig(tb, over), environment: environment})
+}
+
 // start begins a collector's first life.
 func start(tb testing.TB, c *Collector) *Collector {
 	tb.Helper()
@@ -282,12 +289,24 @@ func (c *Collector) Restart(tb testing.TB) {
 // Configure writes another configuration, for the next Restart or SIGHUP.
 func (c *Collector) Configure(tb testing.TB, cfg Config) {
 	tb.Helper()
-	// As a whole: the collector must not read half of it.
-	next := c.path + ".next"
-	if err := os.WriteFile(next, []byte(cfg.yaml(tb)), 0o600); err != nil {
+	replaceConfig(tb, c.path, cfg.yaml(tb))
+}
+
+// ConfigureOver writes another second configuration of a collector that StartFileOver has started, for
+// the next Restart or SIGHUP.
+func (c *Collector) ConfigureOver(tb testing.TB, over string) {
+	tb.Helper()
+	replaceConfig(tb, c.over, over)
+}
+
+// replaceConfig writes a configuration as a whole: the collector must not read half of it.
+func replaceConfig(tb testing.TB, path, yaml string) {
+	tb.Helper()
+	next := path + ".next"
+	if err := os.WriteFile(next, []byte(yaml), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	if err := os.Rename(next, c.path); err != nil {
+	if err := os.Rename(next, path); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -315,6 +334,9 @@ func (c *Collector) launch(tb testing.TB) {
 		tb.Fatal(err)
 	}
 	args := []string{"--config", c.path}
+	if c.over != "" {
+		args = append(args, "--config", c.over)
+	}
 	if len(c.gates) > 0 {
 		args = append(args, "--feature-gates", strings.Join(c.gates, ","))
 	}

@@ -52,6 +52,19 @@ func testItemFollowsFromItsIdentity[T any](t *testing.T, s *signal[T]) {
 	}
 }
 
+func TestIdentitiesAreThoseOfAnEncodedRequest(t *testing.T) {
+	for _, s := range Signals() {
+		encoded := s.Encoded(Range{First: 89, Items: 3})
+		ids, err := s.Identities(encoded)
+		require.NoError(t, err, s.Name())
+		assert.Equal(t, []uint64{89, 90, 91}, ids, s.Name())
+		_, err = s.Identities(encoded[:len(encoded)-1])
+		require.Error(t, err, s.Name())
+		_, err = s.Identities(bytes.ReplaceAll(encoded, []byte("tenant-1"), []byte("tenant-9")))
+		require.ErrorContains(t, err, "altered", s.Name())
+	}
+}
+
 func TestBulkyItemsAreOfAllSizes(t *testing.T) {
 	for _, s := range Signals() {
 		size := func(id uint64) int { return len(must(s.request(Range{First: id, Items: 1}).body())) }

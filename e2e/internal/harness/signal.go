@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/grpc"
@@ -43,6 +44,11 @@ type Signal interface {
 	// Inseparable is the most neighbours that no batcher parts: 1 where it may cut between any
 	// two items, otherwise the samples of a profile.
 	Inseparable() int
+	// Encoded returns such a request as OTLP has it in protobuf.
+	Encoded(ids Range) []byte
+	// Identities returns those of the items in an encoded request, or an error if one of them is not
+	// as its identity says.
+	Identities(encoded []byte) ([]uint64, error)
 	// request makes the OTLP request with the items in ids.
 	request(ids Range) request
 }
@@ -110,10 +116,26 @@ func (r rejected) err() error {
 func (s *signal[T]) Name() string { return s.name }
 
 // EncodedSize implements Signal.
-func (s *signal[T]) EncodedSize(ids Range) int { return len(s.encode(s.generate(ids))) }
+func (s *signal[T]) EncodedSize(ids Range) int { return len(s.Encoded(ids)) }
+
+// Encoded implements Signal.
+func (s *signal[T]) Encoded(ids Range) []byte { return s.encode(s.generate(ids)) }
 
 // Inseparable implements Signal.
 func (s *signal[T]) Inseparable() int { return s.inseparable }
+
+// Identities implements Signal.
+func (s *signal[T]) Identities(encoded []byte) ([]uint64, error) {
+	data, err := s.unmarshal(encoded)
+	if err != nil {
+		return nil, err
+	}
+	ids, altered := s.inspect(data)
+	if len(altered) > 0 {
+		err = errors.New(altered[0])
+	}
+	return ids, err
+}
 
 func (s *signal[T]) request(ids Range) request {
 	return &signalRequest[T]{signal: s, data: s.generate(ids)}
