@@ -224,6 +224,11 @@ scale-out-results: $(SCALEOUT) ## what one, two and four gateways hand on, writt
 		-results "$(CURDIR)/e2e/results" -commit "$$(git describe --always --dirty --exclude '*')"
 	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(SCALEOUT)" $(GO) test -C e2e/scaleout -count=1 -run '^TestPageHasWhatWasMeasured$$' . -update
 
+manifests-test: ## the manifests of examples/scale-out/kubernetes/ by Kubernetes' own types (module e2e/kubernetes)
+	@echo "the first time compiles the types of Kubernetes: a minute or two"
+	$(GO) vet -C e2e/kubernetes ./...
+	$(GO) test -C e2e/kubernetes -count=1 $(TESTFLAGS) ./...
+
 # --- collector ----------------------------------------------------------------------------------------------------
 
 otelcol: $(COLLECTOR) ## build the collector with ocb into .bin/otelcol/

@@ -6,7 +6,7 @@
 // It needs nothing of the processor's module: what is tested is what users run. Only the
 // tests in pooling/ have a collector in their own process, and those in compat/ the
 // processor beside batch and no collector; those in observe/ need a Prometheus, those in
-// scaleout/ a collector with load balancing and Kafka. What is in
+// scaleout/ a collector with load balancing and Kafka, those in kubernetes/ its types. What is in
 // headerssetter/ is built into the collector, for want of the module that users have there,
 // and so is what is in panicker/, to have something that panics. The
 // tests in soak/ take seconds here, and as long as it takes with make soak.

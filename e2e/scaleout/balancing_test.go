@@ -1,9 +1,11 @@
 package scaleout
 
 import (
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/boundedbatch/boundedbatchprocessor/e2e/internal/harness"
 )
@@ -85,4 +87,26 @@ func TestGatewayThatDoesNotWaitLosesWhatItHeld(t *testing.T) {
 		assert.Zero(t, a.arrived, signal.Name())
 	}
 	stopAll(t, agents...)
+}
+
+// The agent for Kubernetes finds its gateways by their name. Here that is an address, which needs no server of names.
+func TestAgentFindsGatewaysByName(t *testing.T) {
+	backend := harness.NewBackend(t)
+	gateways := startGateways(t, gatewayFile, backend, 1, "{}")
+	host, port, err := net.SplitHostPort(gateways[0].GRPCAddress())
+	require.NoError(t, err)
+	agent := harness.StartFile(t, example("agent-kubernetes.yaml"), "GATEWAY_HOST="+host, "GATEWAY_PORT="+port)
+	for _, signal := range signals {
+		var journal harness.Journal
+		for _, client := range agent.Clients(t, nil) {
+			ids := journal.Take(100)
+			attempts, err := harness.SendPersistently(t.Context(), client, signal, ids) // while it looks up and connects
+			require.NoError(t, err)
+			journal.NoteAttempts(ids, harness.Acknowledged, attempts)
+		}
+		a := reckon(backend.Ledger(signal), journal.Sent())
+		assert.Equal(t, account{acknowledged: 200, arrived: 200}, account{a.acknowledged, a.arrived, 0})
+	}
+	agent.Stop(t)
+	stopAll(t, gateways...)
 }

@@ -79,7 +79,7 @@ func TestTimesOfTheExamplesFitEachOther(t *testing.T) {
 	assert.Contains(t, text, fmt.Sprintf("take %v s:", answered.Seconds()))
 
 	const gateways = 3 // of the example
-	for _, name := range []string{balancingFile} {
+	for _, name := range []string{balancingFile, "agent-kubernetes.yaml"} {
 		text, agent := readExample(t, name)
 		balancing := agent.Exporters.LoadBalancing
 		assert.Greater(t, balancing.Protocol.OTLP.Timeout, answered, "%s gives up before a gateway answers", name)
