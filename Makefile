@@ -220,12 +220,12 @@ scale-out: $(SCALEOUT) ## examples/scale-out/ with agents and gateways that are 
 # Gateways wait for a slow backend, so that other programs on the machine disturb little.
 scale-out-results: $(SCALEOUT) ## what one, two and four gateways hand on, written to e2e/results/ and docs/scale-out.md
 	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(SCALEOUT)" $(GO) test -C e2e/scaleout -count=1 -v -timeout 15m \
-		-run '^TestThroughputGrowsWithGateways$$' $(TESTFLAGS) . \
+		-run '^(TestThroughputGrowsWithGateways|TestKafkaPartitionsWaitForTheirMessages)$$' $(TESTFLAGS) . \
 		-results "$(CURDIR)/e2e/results" -commit "$$(git describe --always --dirty --exclude '*')"
 	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(SCALEOUT)" $(GO) test -C e2e/scaleout -count=1 -run '^TestPageHasWhatWasMeasured$$' . -update
 
-manifests-test: ## the manifests of examples/scale-out/kubernetes/ by Kubernetes' own types (module e2e/kubernetes)
-	@echo "the first time compiles the types of Kubernetes: a minute or two"
+manifests-test: ## the manifests of examples/scale-out/kubernetes/ by the code of the API server (module e2e/kubernetes)
+	@echo "the first time compiles what it needs of Kubernetes: a minute or two"
 	$(GO) vet -C e2e/kubernetes ./...
 	$(GO) test -C e2e/kubernetes -count=1 $(TESTFLAGS) ./...
 

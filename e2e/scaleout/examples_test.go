@@ -42,6 +42,9 @@ type configuration struct {
 		OTLP struct {
 			Timeout time.Duration `yaml:"timeout"`
 		} `yaml:"otlp_grpc"`
+		Kafka struct {
+			Timeout time.Duration `yaml:"timeout"`
+		} `yaml:"kafka"`
 		LoadBalancing struct {
 			Timeout        time.Duration `yaml:"timeout"`
 			RetryOnFailure retries       `yaml:"retry_on_failure"`
@@ -92,4 +95,9 @@ func TestTimesOfTheExamplesFitEachOther(t *testing.T) {
 		require.NoError(t, err)
 		assert.Greater(t, time.Duration(milliseconds)*time.Millisecond, longest, "%s: senders give up before it answers", name)
 	}
+
+	_, kafka := readExample(t, "gateway-kafka.yaml")
+	assert.Equal(t, batch.RetryOnFailure, kafka.Processors.BoundedBatch.RetryOnFailure)
+	text, agent := readExample(t, "agent-kafka.yaml")
+	assert.Contains(t, text, fmt.Sprintf("at most %v s", agent.Exporters.Kafka.Timeout.Seconds()))
 }

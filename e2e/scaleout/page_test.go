@@ -33,6 +33,14 @@ var tables = []table{
 			return fmt.Sprintf("| %s | %.0f | %.2f | %.2f |", key(name, "gateways"), number(v["items/s"]), number(v["x"]), number(v["share"]))
 		},
 	},
+	{
+		name: "partitions", results: "scale-out-kafka-2-cores.txt",
+		head: "| `flush_when_idle` | partitions | items in a message | items/s | items in a batch |\n|---|---|---|---|---|\n",
+		row: func(name string, v map[string]string) string {
+			return fmt.Sprintf("| %s | %s | %s | %.0f | %.0f |", key(name, "flush_when_idle"), key(name, "partitions"), key(name, "items"),
+				number(v["items/s"]), number(v["items/batch"]))
+		},
+	},
 }
 
 // number reads what record has written.
