@@ -311,7 +311,8 @@ func TestKafkaPartitionsWaitForTheirMessages(t *testing.T) {
 				// Less than it is, as a fetch is followed by the next when all partitions are done with it, but more than ticks allow.
 				assert.GreaterOrEqual(t, rate, expected/4, "of a message for each partition and %v exports", cycles)
 			} else {
-				assert.GreaterOrEqual(t, took, time.Duration(tt.messages-1)*200*time.Millisecond, "each message waits for timeout")
+				// Each message leaves at a tick of its own. The first arrives late, by less than a tick: it waits for a connection.
+				assert.GreaterOrEqual(t, took, time.Duration(tt.messages-2)*200*time.Millisecond, "each message waits for timeout")
 			}
 			stopAll(t, gateways...)
 		})

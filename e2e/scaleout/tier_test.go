@@ -59,7 +59,6 @@ type load struct {
 	journals map[harness.Signal]*harness.Journal
 	over     chan struct{}
 	sending  sync.WaitGroup
-	stop     context.CancelFunc
 }
 
 // startLoad has so many senders of each signal and protocol send to each agent, requests of up to largest items. It ends with
@@ -67,10 +66,11 @@ type load struct {
 func startLoad(tb testing.TB, agents []*harness.Collector, senders, largest int) *load {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(tb.Context())
-	l := &load{journals: make(map[harness.Signal]*harness.Journal), over: make(chan struct{}), stop: cancel}
+	l := &load{journals: make(map[harness.Signal]*harness.Journal), over: make(chan struct{})}
+	for _, signal := range signals {
+		l.journals[signal] = new(harness.Journal)
+	}
 	for i, signal := range signals {
-		journal := new(harness.Journal)
-		l.journals[signal] = journal
 		for k := range senders {
 			for n, agent := range agents {
 				for m, client := range agent.Clients(tb, nil) {
