@@ -41,12 +41,16 @@ type Batcher[T any] struct {
 	empty      bool              // drained is closed
 	lastRetry  time.Time         // while shutting down: no export is repeated after this
 	failure    error             // the last failure of an export since Shutdown began
+	flying     []*batch[T]       // what is in flight, in no order; see batch.slot
+	recent     departures        // the batches that left last
+	lastFailed *failedExport     // the last export that failed; nil: none did
 
 	_ [64]byte // what follows is only read
 
 	signal Signal[T]
 	set    Settings
 	next   func(context.Context, T) error
+	began  time.Time     // of the batcher, for batch.called
 	only   *partition[T] // the partition of a batcher without keys
 
 	sharing      sharing[T] // the signal, if sizes do not add up; nil otherwise
@@ -101,6 +105,7 @@ func New[T any](signal Signal[T], set Settings, next func(context.Context, T) er
 		signal: signal,
 		set:    set,
 		next:   next,
+		began:  time.Now(),
 
 		// Where a setting is 0 the next larger bound applies.
 		limit: Size{
@@ -449,7 +454,7 @@ func (b *Batcher[T]) add(c *caller[T], bt *batch[T], data T, size Size) {
 	b.accepted += int64(size.Items)
 	p := bt.partition
 	if p.open != bt {
-		b.stats.Sealed += int64(size.Items)
+		b.countSealed(p, size.Items)
 		return
 	}
 	if b.only == nil {
@@ -524,7 +529,7 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 	bt.sealed, bt.trigger = now, trigger
 	b.unprepare(p.line.back) // nothing joins it any more
 	p.line.push(bt)
-	b.stats.Sealed += int64(bt.items)
+	b.countSealed(p, bt.items)
 	b.stats.Batches[trigger]++
 	if trigger != TriggerTimeout {
 		b.ticker.stop(&p.grid, now)
@@ -555,6 +560,11 @@ func (b *Batcher[T]) unprepare(bt *batch[T]) {
 func (b *Batcher[T]) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.statsNow()
+}
+
+// statsNow is Stats. Requires b.mu held.
+func (b *Batcher[T]) statsNow() Stats {
 	s := b.stats
 	s.Accepted = b.accepted
 	s.Pending = s.Accepted - s.Delivered - s.Sealed - s.InFlight - s.Retrying

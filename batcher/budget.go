@@ -1,6 +1,9 @@
 package batcher
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // budget is the bound on what is held: 0 <= used <= capacity at every instant, in items and,
 // if that is limited, in bytes of heap. Each partition has an account in it. Who does not fit
@@ -66,6 +69,7 @@ type waiter struct {
 	// least is the smallest piece of it that is of any use; at least an item.
 	least Size
 	link  link[waiter]
+	since time.Time // it stands in line; zero: it does not
 
 	// granted is what has been taken for the waiter: all, or a part. Guarded by Batcher.mu.
 	granted Size

@@ -66,6 +66,8 @@
 //	ticker.go     many instants, the earliest first, and one timer: grids, retries
 //	key.go        the identity of a partition, and what downstream sees of it
 //	partition.go  lookup, the limit of live partitions
+//	away.go       what has left and has no outcome, how old it is, why the last batches left
+//	snapshot.go   what is going on, for who wants to look inside
 //	pending.go    a batch and a partition's line, as plain data
 //	sizer.go      what requests weigh: items, bytes encoded, bytes of heap
 //	footprint.go  how much heap Go has allocated for data; footprint_traces.go and so on

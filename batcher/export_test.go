@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/bits"
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -85,11 +87,11 @@ func (b *Batcher[T]) Check() error {
 			pending += p.open.items
 			heap += p.open.heap
 		}
-		inFlight += p.inFlight
+		inFlight += int(p.inFlight)
 		if p.boarding && p.inFlight == 0 {
 			return fmt.Errorf("partition %q is boarded without a slot", p.key)
 		}
-		retrying += p.retrying
+		retrying += int(p.retrying)
 		for bt := p.line.front; bt != nil; bt = bt.next {
 			sealed += bt.items
 			heap += bt.heap
@@ -141,9 +143,12 @@ func (b *Batcher[T]) Check() error {
 		if alive := p.open != nil || p.grid.armed(); alive {
 			live++
 		}
-		if p.inFlight > b.perPartition {
+		if int(p.inFlight) > b.perPartition {
 			return fmt.Errorf("partition %q has %d exports under way", p.key, p.inFlight)
 		}
+	}
+	if err := b.checkAway(all); err != nil {
+		return err
 	}
 	again := 0 // items that wait for a retry
 	if b.retries != nil {
@@ -184,6 +189,67 @@ func (b *Batcher[T]) Check() error {
 		return fmt.Errorf("%d partitions are ready, %d counted", ready, b.ready.n)
 	case b.exports < b.set.MaxConcurrentExports && b.ready.next(b.fewer()) != nil && b.state <= stateDraining:
 		return fmt.Errorf("%q is ready and %d slots taken", b.ready.next(b.fewer()).key, b.exports)
+	}
+	return nil
+}
+
+// checkAway compares what is kept for Snapshot with what there is. Requires b.mu held.
+func (b *Batcher[T]) checkAway(all iter.Seq[*partition[T]]) error {
+	if b.state == stateOver {
+		return nil
+	}
+	there, oldest := make(map[*partition[T]]stages), make(map[*partition[T]]time.Time)
+	see := func(bt *batch[T], sealed, inFlight, retrying int) {
+		p := bt.partition
+		n := there[p]
+		if bt.piece != nil {
+			sealed += bt.piece.behind()
+		}
+		there[p] = stages{n.sealed + sealed, n.inFlight + inFlight, n.retrying + retrying}
+		if first, seen := oldest[p]; !seen || bt.first.Before(first) {
+			oldest[p] = bt.first
+		}
+	}
+	for i, bt := range b.flying {
+		if bt.slot != i+1 {
+			return fmt.Errorf("slot %d has a batch of slot %d", i+1, bt.slot)
+		}
+		see(bt, 0, bt.items, 0)
+	}
+	if b.retries != nil {
+		for _, g := range b.retries.grids.heap {
+			see(g.owner, 0, 0, g.owner.items)
+		}
+	}
+	boarding := 0
+	for p := range all {
+		for bt := p.line.front; bt != nil; bt = bt.next {
+			see(bt, bt.items, 0, 0)
+		}
+		if p.open != nil {
+			see(p.open, 0, 0, 0)
+		}
+		if p.boarding {
+			boarding++
+		}
+		if b.only == nil && p.items != there[p] {
+			return fmt.Errorf("partition %q counts %+v and has %+v", p.key, p.items, there[p])
+		}
+		if first, holds := p.oldest(); !first.Equal(oldest[p]) || holds != !first.IsZero() {
+			return fmt.Errorf("partition %q has its oldest item since %v, %v is told", p.key, oldest[p], first)
+		}
+		in := make(map[*batch[T]]bool)
+		for bt := p.away.oldest; bt != nil && !in[bt]; bt = bt.younger {
+			if in[bt] = true; bt.younger.older != bt || bt.younger != p.away.oldest && bt.younger.first.Before(bt.first) {
+				return fmt.Errorf("partition %q has batches away in no order", p.key)
+			}
+		}
+		if n := there[p]; len(in) > 0 && n.sealed+n.inFlight+n.retrying == 0 {
+			return fmt.Errorf("partition %q has %d batches away, and nothing but what is open", p.key, len(in))
+		}
+	}
+	if len(b.flying)+boarding != b.exports {
+		return fmt.Errorf("%d batches fly and %d partitions board with %d slots taken", len(b.flying), boarding, b.exports)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func (b *Batcher[T]) mayLeave(p *partition[T]) bool {
 }
 
 func (b *Batcher[T]) mayExport(p *partition[T]) bool {
-	return p.inFlight < b.perPartition && (p.retrying == 0 || !b.ordered)
+	return int(p.inFlight) < b.perPartition && (p.retrying == 0 || !b.ordered)
 }
 
 // mayFlush tells whether the open batch of p is to leave as soon as a slot is free, and
@@ -104,8 +104,9 @@ func (b *Batcher[T]) launch(bt *batch[T]) {
 	bt.partition.inFlight++
 	b.exports++
 	b.heapAway += bt.heap
-	b.stats.Sealed -= int64(bt.items)
-	b.stats.InFlight += int64(bt.items)
+	b.countSealed(bt.partition, -bt.items)
+	b.countInFlight(bt.partition, bt.items)
+	b.takeOff(bt)
 	b.queue(bt.partition)
 }
 
@@ -276,6 +277,7 @@ func (b *Batcher[T]) exportOne(bt *batch[T]) (more *batch[T]) {
 	b.set.Observer.ExportStarted(e)
 	ctx, done := b.exportContext(bt)
 	began := time.Now()
+	bt.called.Store(int64(began.Sub(b.began)) + 1)
 	err, returned := ErrDownstreamDied, false
 
 	// Deferred, so that a panic or runtime.Goexit downstream settles the batch and

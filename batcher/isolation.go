@@ -181,6 +181,7 @@ func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], follow bool, end 
 		// What the request was found in goes on behind it.
 		bt.heap = b.leaveUnit(pc, end).Heap // if it was the last: now for this copy of it
 		b.heapAway += bt.heap
+		bt.partition.away.add(bt)
 		freed = b.proceed(pc, apart.err, follow, end)
 		apart.exports, apart.probing = pc.of.exports, probesOver
 		b.try(apart.cut(0, len(apart.units), nil).piece.halve())
@@ -199,6 +200,7 @@ func (b *Batcher[T]) leaveUnit(pc *piece[T], end *ending[T]) (freed Size) {
 		end.unused = append(end.unused, it.whole.data)
 	}
 	b.heapAway -= it.whole.heap
+	it.whole.partition.away.remove(it.whole)
 	return Size{Heap: it.whole.heap}
 }
 
@@ -227,10 +229,10 @@ func (b *Batcher[T]) proceed(pc *piece[T], err error, follow bool, end *ending[T
 	n.faulty = n.faulty && err == nil
 	switch {
 	case b.state >= stateStopped:
-		b.stats.Sealed -= int64(next.items)
+		b.countSealed(next.partition, -next.items)
 		return b.drop(next, end)
 	case !follow:
-		b.stats.Sealed -= int64(next.items)
+		b.countSealed(next.partition, -next.items)
 		b.stats.Failed[FailedPermanent] += int64(next.items)
 		freed = Size{Items: next.items}
 		return freed.plus(b.conclude(next, it.err, false, end))

@@ -165,46 +165,85 @@ func appendText(to []byte, s string) []byte {
 // many values. The strings in it are parts of key.
 func partitionContext(base context.Context, key string, metadataKeys, resourceKeys []string) (of context.Context, count int) {
 	own := make(map[string][]string, len(metadataKeys)+len(resourceKeys))
-	read := func() uint64 {
-		// As binary.Uvarint, which wants bytes. What appendKey has written cannot end early.
-		var n uint64
-		for shift := 0; ; shift += 7 {
-			c := key[0]
-			key = key[1:]
-			n |= uint64(c&0x7f) << shift
-			if c < 0x80 {
-				return n
-			}
-		}
-	}
-	text := func() string {
-		n := read()
-		s := key[:n]
-		key = key[n:]
-		return s
-	}
+	left := keyReader(key)
 	for _, name := range metadataKeys {
-		n := read()
+		n := left.number()
 		if n == 0 {
 			continue
 		}
 		values := make([]string, n-1)
 		for i := range values {
-			values[i] = text()
+			values[i] = left.text()
 		}
 		own[name] = values
 		count += len(values)
 	}
 	for _, name := range resourceKeys {
-		t := read()
+		t := left.number()
 		if t == 0 {
 			continue
 		}
-		own[name] = []string{text()}
+		own[name] = []string{left.text()}
 		count++
 		if nests(pcommon.ValueType(t - 1)) {
-			text()
+			left.text()
 		}
 	}
 	return client.NewContext(base, client.Info{Metadata: client.NewMetadata(own)}), count
+}
+
+// keyReader is what is left to read of the identity of a partition. The strings it returns are parts of it.
+type keyReader string
+
+// number is as binary.Uvarint, which wants bytes. What appendKey has written cannot end early.
+func (r *keyReader) number() (n uint64) {
+	for shift := 0; ; shift += 7 {
+		c := (*r)[0]
+		*r = (*r)[1:]
+		n |= uint64(c&0x7f) << shift
+		if c < 0x80 {
+			return n
+		}
+	}
+}
+
+func (r *keyReader) text() string {
+	n := r.number()
+	s := (*r)[:n]
+	*r = (*r)[n:]
+	return string(s)
+}
+
+// mostValues is how many values of a key readKey returns.
+const mostValues = 4
+
+// readKey returns what a partition is identified by, without its longest lists.
+func readKey(key string, metadataKeys, resourceKeys []string) []KeyValues {
+	all := make([]KeyValues, 0, len(metadataKeys)+len(resourceKeys))
+	left := keyReader(key)
+	for _, name := range metadataKeys {
+		of := KeyValues{Key: name}
+		if n := left.number(); n > 0 {
+			of.Set = true
+			for i := range n - 1 {
+				if v := left.text(); i < mostValues {
+					of.Values = append(of.Values, v)
+				} else {
+					of.More++
+				}
+			}
+		}
+		all = append(all, of)
+	}
+	for _, name := range resourceKeys {
+		of := KeyValues{Key: name}
+		if t := left.number(); t > 0 {
+			of.Set, of.Values = true, []string{left.text()}
+			if nests(pcommon.ValueType(t - 1)) {
+				left.text()
+			}
+		}
+		all = append(all, of)
+	}
+	return all
 }

@@ -150,6 +150,7 @@ func (b *Batcher[T]) standInLine(e *entry[T], wake chan<- struct{}) (granted boo
 		return true
 	}
 	e.waiter = b.budget.wait(&e.partition.account, piece, least, wake)
+	e.waiter.since = e.began
 	b.queue(e.partition) // what is pending in it leaves sooner now
 	return false
 }

@@ -70,6 +70,11 @@ const (
 	FateDropped        // failed after the time for shutting down was over
 )
 
+// String returns the fate as pages name it.
+func (f Fate) String() string {
+	return [...]string{"delivered", "failed", "retried", "divided", "dropped"}[f]
+}
+
 type nopObserver struct{}
 
 func (nopObserver) AdmissionWaited(time.Duration)              {}

@@ -20,17 +20,17 @@ func TestOutcomeIsKnownBeforeItIsTold(t *testing.T) {
 	require.NoError(t, b.Shutdown(t.Context()))
 	for _, c := range []struct {
 		name  string
-		batch batch[plog.Logs]
+		batch *batch[plog.Logs]
 		want  error
 	}{
-		{"delivered", batch[plog.Logs]{settled: true}, nil},
-		{"failed", batch[plog.Logs]{settled: true, err: why}, why},
-		{"not settled", batch[plog.Logs]{}, errOutcomeUnknown},
-		{"divided, and its part delivered", batch[plog.Logs]{answers: []answer{{done: open, settled: true}}}, nil},
-		{"divided, and its part failed", batch[plog.Logs]{answers: []answer{{done: open, settled: true, err: why}}}, why},
-		{"divided, and its part not settled", batch[plog.Logs]{answers: []answer{{done: open}}}, errOutcomeUnknown},
+		{"delivered", &batch[plog.Logs]{settled: true}, nil},
+		{"failed", &batch[plog.Logs]{settled: true, err: why}, why},
+		{"not settled", &batch[plog.Logs]{}, errOutcomeUnknown},
+		{"divided, and its part delivered", &batch[plog.Logs]{answers: []answer{{done: open, settled: true}}}, nil},
+		{"divided, and its part failed", &batch[plog.Logs]{answers: []answer{{done: open, settled: true, err: why}}}, why},
+		{"divided, and its part not settled", &batch[plog.Logs]{answers: []answer{{done: open}}}, errOutcomeUnknown},
 	} {
-		bt := &c.batch
+		bt := c.batch
 		bt.done = open
 		ended, err := b.await(t.Context(), place[plog.Logs]{batch: bt})
 		require.False(t, ended, c.name)

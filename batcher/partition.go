@@ -17,9 +17,12 @@ type partition[T any] struct {
 	account  account       // what is held, and who waits for room
 	open     *batch[T]     // what is pending; nil: nothing
 	line     line[T]       // what is sealed
-	inFlight int           // exports under way
-	retrying int           // batches that wait to be sent again
+	away     away[T]       // what has been launched and has no outcome yet
+	inFlight int32         // exports under way
+	retrying int32         // batches that wait to be sent again
 	boarding bool          // an export goroutine has a slot for what is open, see board; counted in inFlight
+	left     triggers      // why its last batches left
+	items    stages        // what is held but for what is pending, with keys
 	boards   *partition[T] // the next one to board, see carryOut
 	extent   int           // resources, or shares, in the last batch sealed: room to make in the next one
 

@@ -1,6 +1,7 @@
 package batcher
 
 import (
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -70,6 +71,14 @@ type batch[T any] struct {
 	// next is the batch behind this one in the partition's line; once taken out of
 	// the line, the next one to launch, or to end, in the same go.
 	next *batch[T]
+
+	// older and younger are its neighbours in partition.away; nil while it is not in there.
+	older, younger *batch[T]
+	// slot is its place in Batcher.flying, plus one, while it is in flight; 0 otherwise.
+	slot int
+	// called is when its last export call began: nanoseconds after Batcher.began, plus one; 0: it has not begun
+	// yet. Written by the export goroutine, read by Snapshot.
+	called atomic.Int64
 
 	// first is when the oldest item was accepted, and sealed when the batch closed.
 	first, sealed time.Time

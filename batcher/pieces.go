@@ -209,7 +209,7 @@ func (b *Batcher[T]) adopt(c *caller[T], p *partition[T], r *cuts[T], now time.T
 		}
 	}
 	b.accepted += int64(r.full.Items)
-	b.stats.Sealed += int64(r.full.Items)
+	b.countSealed(p, r.full.Items)
 	b.stats.Batches[TriggerSize] += int64(r.n)
 	b.stats.Oversized += int64(r.oversized)
 }
@@ -320,7 +320,7 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	if r.top.Items > 0 {
 		b.put(c, head, r.top.data, r.top.Size)
 		b.accepted += int64(r.top.Items)
-		b.stats.Sealed += int64(r.top.Items)
+		b.countSealed(p, r.top.Items)
 	}
 	b.adopt(c, p, &r, head.sealed)
 	if r.n > 0 {

@@ -19,7 +19,7 @@ func (r *ready[T]) put(p *partition[T], in bool) {
 		p.ready.moveTo(nil)
 		return
 	}
-	for len(r.lists) <= p.inFlight {
+	for len(r.lists) <= int(p.inFlight) {
 		r.lists = append(r.lists, new(list[partition[T]]))
 	}
 	p.ready.moveTo(r.lists[p.inFlight])
@@ -77,7 +77,7 @@ func (f *fullest[T]) next(fewer int) (best *partition[T]) {
 		compared := 0
 		for l := f.lists[i].front; l != nil && compared < maxCompared; l = l.next {
 			p := l.owner
-			if p.inFlight >= fewer {
+			if int(p.inFlight) >= fewer {
 				continue // at most one for each slot
 			}
 			if best == nil || p.open.items > best.open.items {

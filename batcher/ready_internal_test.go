@@ -10,7 +10,7 @@ import (
 )
 
 // opened makes a partition with an open batch of that many items.
-func opened(items, inFlight int) *partition[plog.Logs] {
+func opened(items int, inFlight int32) *partition[plog.Logs] {
 	p := newPartition[plog.Logs](context.Background(), "")
 	p.open = &batch[plog.Logs]{partition: p, items: items}
 	p.inFlight = inFlight

@@ -60,7 +60,7 @@ func (b *Batcher[T]) retryLater(bt *batch[T], at time.Time, follow bool, end *en
 		at = now // judged before Shutdown began, which has sent the others that waited
 	}
 	bt.partition.retrying++
-	b.stats.Retrying += int64(bt.items)
+	b.countRetrying(bt.partition, bt.items)
 	b.retries.startAt(&bt.again.due, at, now)
 	if bt.piece != nil {
 		return b.proceed(bt.piece, context.DeadlineExceeded, follow, end) // neither taken nor refused
@@ -90,9 +90,9 @@ func (b *Batcher[T]) resend() {
 // Requires b.mu held.
 func (b *Batcher[T]) requeue(bt *batch[T], now time.Time) {
 	b.unwait(bt, now)
-	b.stats.Sealed += int64(bt.items)
-	b.stats.Retries++
 	p := bt.partition
+	b.countSealed(p, bt.items)
+	b.stats.Retries++
 	p.line.pushFront(bt)
 	b.queue(p)
 }
@@ -101,5 +101,5 @@ func (b *Batcher[T]) requeue(bt *batch[T], now time.Time) {
 func (b *Batcher[T]) unwait(bt *batch[T], now time.Time) {
 	b.retries.stop(&bt.again.due, now)
 	bt.partition.retrying--
-	b.stats.Retrying -= int64(bt.items)
+	b.countRetrying(bt.partition, -bt.items)
 }

@@ -20,12 +20,20 @@ type verdict[T any] struct {
 	follow  bool          // of a piece: an export is reserved for the next one
 	general bool          // downstream refuses whatever it is sent
 	retryAt time.Time     // with FateRetried
+
+	told *failedExport // what Snapshot will tell of it; nil: it did not fail
 }
 
 // judge decides what is to become of a batch whose export has ended with err, and leaves
 // doing it to settle.
 func (b *Batcher[T]) judge(ctx context.Context, bt *batch[T], began time.Time, err error) verdict[T] {
 	v := b.decide(ctx, bt, began, err)
+	if v.Err != nil && !v.late {
+		v.told = &failedExport{
+			Failure: Failure{Cause: v.Cause, Items: bt.items, Error: ErrorText(v.Err)},
+			name:    keepName(bt.partition.key), at: time.Now(),
+		}
+	}
 	if v.Fate == FateFailed && v.Cause != FailedPermanent && bt.blurred && !v.named && b.set.WaitForResult && bt.callers() == 1 {
 		// The rest of the request was delivered before: its sender need not repeat that.
 		v.Err = b.signal.Partial(v.Err, b.signal.Copy(bt.data, 0, b.signal.Resources(bt.data)))
@@ -124,7 +132,12 @@ func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (todo work[T]) {
 	p.inFlight--
 	b.exports--
 	b.heapAway -= bt.heap
-	b.stats.InFlight -= int64(bt.items)
+	b.countInFlight(p, -bt.items)
+	b.land(bt)
+	if v.told != nil {
+		v.told.Fate = v.Fate
+		b.lastFailed = v.told
+	}
 
 	delivered := bt.items - v.failed
 	b.stats.Delivered += int64(delivered)
@@ -149,7 +162,7 @@ func (b *Batcher[T]) settle(bt *batch[T], v verdict[T]) (todo work[T]) {
 		}
 		freed = freed.plus(b.retryLater(bt, v.retryAt, v.follow, &end))
 	case FateDivided:
-		b.stats.Sealed += int64(bt.items)
+		b.countSealed(p, bt.items)
 		freed = freed.plus(b.divide(bt, v.apart, v.follow, &end))
 	}
 	end.woken = b.release(p, freed)
@@ -175,6 +188,7 @@ func (b *Batcher[T]) conclude(bt *batch[T], err error, follow bool, end *ending[
 	bt.next = end.over
 	end.over = bt
 	if bt.piece == nil {
+		bt.partition.away.remove(bt)
 		return Size{Heap: bt.heap}
 	}
 	bt.piece.answer(told)

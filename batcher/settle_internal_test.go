@@ -23,6 +23,7 @@ func TestVerdictThatComesTooLateIsADrop(t *testing.T) {
 		b.budget.used, b.exports, b.only.inFlight = 7, 1, 1
 		b.accepted, b.stats.InFlight = 7, 7
 		bt := &batch[plog.Logs]{partition: b.only, items: 7, again: &again[plog.Logs]{}}
+		b.takeOff(bt)
 
 		todo := b.settle(bt, verdict[plog.Logs]{Outcome: Outcome{Fate: fate, Err: errors.New("why")}, failed: 7, retryAt: time.Now()})
 		require.Zero(t, todo)
@@ -54,6 +55,7 @@ func TestRetryThatIsSettledAfterShutdownBeganDoesNotWait(t *testing.T) {
 			b.accepted, b.stats.InFlight = 7, 7
 			bt := &batch[plog.Logs]{partition: b.only, items: 7, ready: true, data: plog.NewLogs(), again: &again[plog.Logs]{began: began}}
 			bt.again.due.owner = bt
+			b.takeOff(bt)
 			b.mu.Unlock()
 
 			todo := b.settle(bt, verdict[plog.Logs]{
@@ -110,6 +112,7 @@ func TestLastExportOfASearchIsGivenOnce(t *testing.T) {
 		b.accepted = 28
 		for _, part := range parts {
 			b.stats.InFlight += int64(part.items)
+			b.takeOff(part)
 		}
 		b.stats.Sealed = 28 - b.stats.InFlight
 		for i, part := range parts {

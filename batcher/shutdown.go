@@ -95,6 +95,7 @@ func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 		b.budget.writeOff(&p.account)
 	}
 	clear(b.partitions)
+	b.forgetFlying()
 	u.InFlight = b.stats.Dropped[DroppedShutdown] - u.Sealed - u.Retrying
 	u.Failed = sum(b.stats.Failed[:]) - failedBefore
 	u.Err = errors.Join(why, b.failure)
@@ -153,7 +154,7 @@ func (b *Batcher[T]) abort() (sealed, retrying int64) {
 	drop := func(p *partition[T]) {
 		for p.line.front != nil {
 			bt := p.line.pop()
-			b.stats.Sealed -= int64(bt.items)
+			b.countSealed(p, -bt.items)
 			b.budget.forfeit(&p.account, b.drop(bt, &end))
 		}
 		b.queue(p)
