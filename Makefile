@@ -28,7 +28,7 @@ QUICKSTART := examples/quickstart.yaml
 MODULES := . $(filter-out internal/tools internal/tools/lint,$(patsubst %/go.mod,%,$(sort $(wildcard */go.mod */*/go.mod */*/*/go.mod))))
 
 # What goes into the collector: a change in any of these rebuilds it.
-COMPONENT := go.mod go.sum $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
+COMPONENT := go.mod go.sum $(wildcard boundedbatchzextension/page.*) $(shell find . -name '*.go' ! -name '*_test.go' ! -path './.*/*' \
 	! -path './e2e/*' ! -path './bench/*' ! -path './internal/tools/*' ! -path './cmd/*') $(wildcard $(foreach module,headerssetter panicker,e2e/$(module)/*.go e2e/$(module)/go.*))
 
 # -buildvcs=false: tools and collector are the same whatever git says about the checkout, and a checkout that git does
@@ -58,18 +58,20 @@ help: ## list the targets
 # --- code ---------------------------------------------------------------------------------------------------------
 
 # mdatagen names the package after the directory that holds metadata.yaml, whatever the checkout is called: hence a link
-# (or a copy, in generate-check) named boundedbatchprocessor.
+# (or a copy, in generate-check) named boundedbatchprocessor. The extension's directory has the right name.
 generate: $(BIN)/mdatagen ## write the generated code, documentation.md and config.schema.json
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	ln -s "$(CURDIR)" "$$tmp/boundedbatchprocessor"; \
 	echo "mdatagen metadata.yaml"; \
-	$(BIN)/mdatagen "$$tmp/boundedbatchprocessor/metadata.yaml"
+	$(BIN)/mdatagen "$$tmp/boundedbatchprocessor/metadata.yaml"; \
+	$(BIN)/mdatagen "$$tmp/boundedbatchprocessor/boundedbatchzextension/metadata.yaml"
 	$(GO) test -count=1 -run '^TestSchemaDescribesTheConfiguration$$' . -update-schema
 
 generate-check: $(BIN)/mdatagen ## fail if the generated files are not what metadata.yaml says
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; mkdir "$$tmp/boundedbatchprocessor"; \
 	tar --exclude=./.git --exclude=./$(BIN) -cf - . | tar -xf - -C "$$tmp/boundedbatchprocessor"; \
 	$(BIN)/mdatagen "$$tmp/boundedbatchprocessor/metadata.yaml"; \
+	$(BIN)/mdatagen "$$tmp/boundedbatchprocessor/boundedbatchzextension/metadata.yaml"; \
 	if ! diff -r -u --exclude=.git --exclude=$(BIN) . "$$tmp/boundedbatchprocessor"; then \
 		echo "generated files are stale (- as they are, + as generated): run make generate" >&2; exit 1; \
 	fi; \

@@ -101,7 +101,7 @@ func TestDocsNameTestsThatThereAre(t *testing.T) {
 	page, err := os.ReadFile("docs/security.md")
 	require.NoError(t, err)
 	var code strings.Builder
-	for _, pattern := range []string{"*_test.go", "batcher/*_test.go", "e2e/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "batcher/*_test.go", "boundedbatchzextension/*_test.go", "e2e/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		for _, file := range files {

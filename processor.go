@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/boundedbatch/boundedbatchprocessor/batcher"
+	"github.com/boundedbatch/boundedbatchprocessor/internal/inside"
 	"github.com/boundedbatch/boundedbatchprocessor/internal/metadata"
 )
 
@@ -24,6 +25,8 @@ type boundedBatch[T any] struct {
 	telemetry *telemetry
 	set       batcher.Settings
 	logger    *zap.Logger
+	source    inside.Source // what extensions see of it
+	leave     func()        // unregisters it from them; nil before Start
 }
 
 func newProcessor[T any](
@@ -50,7 +53,10 @@ func newProcessor[T any](
 	if err != nil {
 		return nil, err
 	}
-	return &boundedBatch[T]{batcher: b, telemetry: tel, set: engine, logger: set.Logger}, nil
+	return &boundedBatch[T]{
+		batcher: b, telemetry: tel, set: engine, logger: set.Logger,
+		source: inside.Source{ID: set.ID, Signal: signal.Name(), MaxExports: engine.MaxConcurrentExports, Snapshot: b.Snapshot},
+	}, nil
 }
 
 // Capabilities implements consumer.Consumer. Items are moved out of a request, so
@@ -76,12 +82,16 @@ func (p *boundedBatch[T]) Start(_ context.Context, host component.Host) error {
 		p.logger.Info(message, zap.Strings("settings", needing))
 	}
 	p.telemetry.health.start(host)
+	p.leave = inside.Register(host, p.source)
 	return nil
 }
 
-// Shutdown implements component.Component.
+// Shutdown implements component.Component. What it waits for can be looked at until it is over.
 func (p *boundedBatch[T]) Shutdown(ctx context.Context) error {
 	p.telemetry.health.close()
+	if p.leave != nil {
+		defer p.leave()
+	}
 	return p.batcher.Shutdown(ctx)
 }
 
