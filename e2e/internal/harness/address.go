@@ -17,14 +17,25 @@ func (c *Collector) HTTPAddress() string { return c.ports.address(c.ports.http) 
 // HealthAddress is where a health_check extension on HEALTH_PORT answers.
 func (c *Collector) HealthAddress() string { return c.ports.address(c.ports.health) }
 
+// InsideAddress is where the boundedbatchz extension listens.
+func (c *Collector) InsideAddress() string { return c.ports.address(c.ports.inside) }
+
+// Inside returns what the boundedbatchz extension shows, as HTML or, with format /json, as JSON. The query can be empty.
+func (c *Collector) Inside(ctx context.Context, format, query string) (string, error) {
+	return c.page(ctx, fmt.Sprintf("http://%s/debug/boundedbatchz%s?%s", c.InsideAddress(), format, query))
+}
+
 // Pages returns what the collector tells over HTTP about itself: its metrics as text, and, if it was started with
-// ReportStatus or Debug, the status of its components and what the zpages extension shows.
+// ReportStatus or Debug, the status of its components and what the zpages and boundedbatchz extensions show.
 func (c *Collector) Pages(ctx context.Context) (string, error) {
 	var all strings.Builder
 	urls := []string{fmt.Sprintf("http://%s/metrics", c.ports.address(c.ports.metrics))}
 	if c.debug {
 		for _, page := range []string{"servicez", "pipelinez", "extensionz", "featurez", "tracez"} {
 			urls = append(urls, fmt.Sprintf("http://%s/debug/%s", c.ports.address(c.ports.zpages), page))
+		}
+		for _, format := range []string{"", "/json"} {
+			urls = append(urls, fmt.Sprintf("http://%s/debug/boundedbatchz%s", c.InsideAddress(), format))
 		}
 		// Where tracez lists spans: those of a name that failed, and those that did not.
 		for _, kind := range []string{"0", "1", "2"} {

@@ -63,8 +63,10 @@ type Config struct {
 	// Headers are what the exporters send besides, as the headers of the headers_setter
 	// extension: a list of maps. Empty: nothing.
 	Headers string
-	// Debug has everything logged, and adds the zpages extension; see Collector.Pages.
+	// Debug has everything logged, and adds the zpages extension and that of Inside; see Collector.Pages.
 	Debug bool
+	// Inside adds the boundedbatchz extension; see Collector.InsideAddress. ShowValues has it show the values of keys.
+	Inside, ShowValues bool
 	// FeatureGates are switched on, besides those that the other fields and profiles need.
 	FeatureGates []string
 	// Environment is added to that of the test's process: GOMAXPROCS=1.
@@ -123,6 +125,9 @@ extensions:
 {{- if .Debug}}
   zpages: {endpoint: "` + loopback + `:${env:ZPAGES_PORT}"}
 {{- end}}
+{{- if or .Inside .Debug}}
+  boundedbatchz: {endpoint: "` + loopback + `:${env:INSIDE_PORT}", show_metadata_values: {{.ShowValues}}}
+{{- end}}
 {{- if .Profile}}
   pprof: {endpoint: "` + loopback + `:${env:PPROF_PORT}"}
 {{- end}}
@@ -159,6 +164,7 @@ func (cfg *Config) Extensions() string {
 		{"file_storage", cfg.Storage != ""},
 		{"health_check", cfg.ReportStatus},
 		{"zpages", cfg.Debug},
+		{"boundedbatchz", cfg.Debug || cfg.Inside},
 		{"pprof", cfg.Profile},
 	} {
 		if extension.is {
@@ -492,14 +498,14 @@ func writeConfig(tb testing.TB, yaml string) (path string) {
 // loopback is where everything listens.
 const loopback = "127.0.0.1"
 
-type ports struct{ grpc, http, metrics, health, pprof, zpages int }
+type ports struct{ grpc, http, metrics, health, pprof, zpages, inside int }
 
 // freePorts finds ports that nobody listens on. They are below those that a system gives to
 // whoever connects or asks for any: a collector that is restarted finds its ports free again.
 func freePorts(tb testing.TB) ports {
 	tb.Helper()
 	const lowest, highest = 20_000, 32_000
-	var found [6]int
+	var found [7]int
 	for i, attempts := 0, 0; i < len(found); attempts++ {
 		port := lowest + rand.IntN(highest-lowest)
 		var lc net.ListenConfig
@@ -514,7 +520,7 @@ func freePorts(tb testing.TB) ports {
 		found[i] = port
 		i++
 	}
-	return ports{grpc: found[0], http: found[1], metrics: found[2], health: found[3], pprof: found[4], zpages: found[5]}
+	return ports{grpc: found[0], http: found[1], metrics: found[2], health: found[3], pprof: found[4], zpages: found[5], inside: found[6]}
 }
 
 func (p ports) address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
@@ -527,6 +533,7 @@ func (p ports) environment() []string {
 		fmt.Sprintf("HEALTH_PORT=%d", p.health),
 		fmt.Sprintf("PPROF_PORT=%d", p.pprof),
 		fmt.Sprintf("ZPAGES_PORT=%d", p.zpages),
+		fmt.Sprintf("INSIDE_PORT=%d", p.inside),
 	}
 }
 

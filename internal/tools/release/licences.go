@@ -57,9 +57,9 @@ func licencesPage() (string, error) {
 	return page.String(), errors.Join(errs...)
 }
 
-// modules are those that the package in the current directory is built from, by path, without the main one.
+// modules are those that the processor and the extension are built from, by path, without the main one.
 func modules() (map[string]module, error) {
-	list := exec.CommandContext(context.Background(), "go", "list", "-deps", "-json=Module", ".")
+	list := exec.CommandContext(context.Background(), "go", "list", "-deps", "-json=Module", ".", "./boundedbatchzextension")
 	list.Stderr = os.Stderr
 	out, err := list.Output()
 	if err != nil {
