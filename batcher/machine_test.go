@@ -72,6 +72,7 @@ type machine[T any] struct {
 type machineCaller struct {
 	*batchertest.Request
 	cancel context.CancelFunc
+	ended  time.Time // when it returned
 	result chan error
 }
 
@@ -206,13 +207,18 @@ func (m *machine[T]) consume(ctx context.Context, cancel context.CancelFunc, ten
 	name := fmt.Sprint(tenant)
 	ctx = client.NewContext(ctx, client.Info{Metadata: client.NewMetadata(map[string][]string{"tenant": {name}, "secret": {"s"}})})
 	c := &machineCaller{
-		&batchertest.Request{First: m.next, Items: items, Tenant: name, Order: m.order}, cancel, make(chan error, 1),
+		Request: &batchertest.Request{First: m.next, Items: items, Tenant: name, Order: m.order},
+		cancel:  cancel, result: make(chan error, 1),
 	}
 	m.next += items
 	m.model.Sent(c.Request)
 	m.callers = append(m.callers, c)
 	data := m.kind.Make(c.First, items)
-	go func() { c.result <- m.Consume(ctx, data) }()
+	go func() {
+		err := m.Consume(ctx, data)
+		c.ended = time.Now()
+		c.result <- err
+	}()
 	return fmt.Sprintf("consume %d items of %s", items, name)
 }
 
@@ -402,15 +408,17 @@ func (m *machine[T]) returned(c *machineCaller, err error) {
 	}
 	full := is(batcher.ErrOverflow, batcher.ErrTooLarge)
 	refused := full || is(batcher.ErrShutdown, context.Canceled, context.DeadlineExceeded)
+	since := c.Since
 	c.Since = time.Time{}
 	switch waits := m.set.WaitForResult; {
 	case err == nil && waits:
 		if n := m.model.Undelivered(c.Request); n > 0 {
 			m.t.Errorf("%d items of %+v are not delivered, the outcome is nil", n, c.Request)
 		}
+		c.Since = since
 		return
 	case err == nil:
-		c.Since = time.Now()
+		c.Since = c.ended
 		return
 	case is(batcher.ErrItemTooLarge):
 		return

@@ -1,6 +1,7 @@
 package batchertest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -58,7 +59,7 @@ type Request struct {
 	// Order is the same for requests that were sent at the same time, and greater for later ones;
 	// -1 where it is not known when the items were accepted.
 	Order int
-	// Since is when all of its items were accepted; zero: it is not known, or some may not be.
+	// Since is when all of its items were accepted, or later; zero: it is not known, or some may not be.
 	Since time.Time
 
 	blurred bool // downstream refused one of its items, or of others in a batch with it, and not all
@@ -69,7 +70,9 @@ type item struct {
 	request   *Request
 	refused   bool
 	exports   int
-	inside    bool // an export call
+	left      time.Time // when the first of them began
+	open      time.Time // and since when it might have
+	inside    bool      // an export call
 	delivered bool
 }
 
@@ -78,6 +81,11 @@ type line struct {
 	calls  int
 	latest []int // the items of the latest batch that was sent for the first time
 	last   [2]int
+	// again: a batch that nothing may overtake has failed, and may wait to be sent again.
+	again bool
+	// open is when an export has ended that had left no slot for this partition. Unless the
+	// partition is blocked now, it has not been since.
+	open time.Time
 }
 
 // NewModel returns a model of a batcher with these settings.
@@ -91,6 +99,7 @@ func (m *Model) Sent(r *Request) {
 	defer m.mu.Unlock()
 	for id := r.First; id < r.First+r.Items; id++ {
 		m.items[id] = &item{request: r}
+		m.lineOf(id) // so that it is known when there is no slot for it
 	}
 }
 
@@ -168,22 +177,39 @@ func (m *Model) Began(b Batch) error {
 		return err
 	}
 	l := m.lineOf(b.IDs[0])
+	open := l.open
+	if m.blocked(l) { // until now: a batch is not sent again after all, or no slots are kept for others any more
+		open = b.At
+	}
+	for _, id := range b.IDs {
+		if it := m.items[id]; it.exports == 1 {
+			it.left, it.open = b.At, open
+		}
+	}
+	l.again = false
 	l.calls++
 	m.calls[b.Number] = true
-	most := m.set.MaxConcurrentExports
-	if len(m.calls) > most {
+	if len(m.calls) > m.set.MaxConcurrentExports {
 		return fmt.Errorf("%d exports at once", len(m.calls))
 	}
-	if limit := m.set.MaxConcurrentExportsPerPartition; limit > 0 {
-		most = limit
-	}
-	if l.calls > most {
+	if l.calls > m.perPartition() {
 		return fmt.Errorf("%d exports of a partition at once", l.calls)
 	}
-	if most == 1 {
+	if m.perPartition() == 1 {
 		return m.inOrder(l, b)
 	}
 	return nil
+}
+
+func (m *Model) perPartition() int {
+	return cmp.Or(m.set.MaxConcurrentExportsPerPartition, m.set.MaxConcurrentExports)
+}
+
+// blocked tells whether nothing of a partition may leave before an export has ended: there is no slot, or none for it.
+func (m *Model) blocked(l *line) bool {
+	free := m.set.MaxConcurrentExports - len(m.calls)
+	shares := m.divides() && m.set.MaxConcurrentExportsPerPartition == 0
+	return free <= 0 || l.calls >= m.perPartition() || l.again || shares && l.calls >= free
 }
 
 // inOrder checks that a batch is (a part of) the one before, sent again, or comes behind everything
@@ -228,10 +254,15 @@ func (m *Model) requestOf(id int) *Request {
 	return nil
 }
 
-// Ended says that an export call returns, and which of its items downstream has accepted.
+// Ended says that an export call returns now, and which of its items downstream has accepted.
 func (m *Model) Ended(b Batch, accepted []int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for _, l := range m.lines {
+		if m.blocked(l) {
+			l.open = time.Now()
+		}
+	}
 	for _, id := range b.IDs {
 		m.items[id].inside = false
 		if 0 < len(accepted) && len(accepted) < len(b.IDs) {
@@ -243,7 +274,9 @@ func (m *Model) Ended(b Batch, accepted []int) {
 		m.arrived++
 	}
 	delete(m.calls, b.Number)
-	m.lineOf(b.IDs[0]).calls--
+	l := m.lineOf(b.IDs[0])
+	l.calls--
+	l.again = m.set.Retry.Enabled && m.perPartition() == 1 && len(accepted) < len(b.IDs)
 }
 
 // Check compares the model with what a batcher says of itself while nothing moves. Requires that its
@@ -263,6 +296,8 @@ func (m *Model) Check(s *batcher.Stats, now time.Time) error {
 		return fmt.Errorf("%d items in %d exports under way, the model has %d in %d", s.InFlight, s.ExportsInFlight, inside, len(m.calls))
 	case s.Delivered != m.arrived:
 		return fmt.Errorf("%d items delivered, %d have arrived", s.Delivered, m.arrived)
+	case s.Capacity != int64(m.set.QueueSize) || s.CapacityBytes != int64(m.set.MemoryLimit):
+		return fmt.Errorf("there is room for %d items and %d bytes, %d and %d are set", s.Capacity, s.CapacityBytes, m.set.QueueSize, m.set.MemoryLimit)
 	case s.Held > s.Capacity || s.HeldBytes > s.CapacityBytes:
 		return fmt.Errorf("%d items of %d held, %d bytes of %d", s.Held, s.Capacity, s.HeldBytes, s.CapacityBytes)
 	case s.WaitingCallers > 0 && s.Held == 0:
@@ -275,18 +310,23 @@ func (m *Model) Check(s *batcher.Stats, now time.Time) error {
 
 func (m *Model) divides() bool { return len(m.set.MetadataKeys)+len(m.set.ResourceKeys) > 0 }
 
-// overdue finds an item that should have left: it was accepted longer than the timeout ago, its
-// partition has nothing under way, and a slot is free.
+// overdue finds an item that has left later than it should have, or has not left yet: timeout after it was accepted,
+// or when the export had ended that was in its way then.
 func (m *Model) overdue(s *batcher.Stats, now time.Time) error {
-	if len(m.calls) >= m.set.MaxConcurrentExports || s.Retrying > 0 {
-		return nil
+	for _, l := range m.lines {
+		l.again = l.again && s.Retrying > 0
 	}
 	for id, it := range m.items {
-		since := it.request.Since
-		if since.IsZero() || it.exports > 0 || now.Sub(since) <= m.set.Timeout || m.lineOf(id).calls > 0 {
+		if it.request.Since.IsZero() || it.refused {
 			continue
 		}
-		return fmt.Errorf("item %d was accepted %v ago and has not left", id, now.Sub(since))
+		due := it.request.Since.Add(m.set.Timeout)
+		switch {
+		case it.exports == 0 && now.After(due) && !m.blocked(m.lineOf(id)):
+			return fmt.Errorf("item %d was accepted %v ago and has not left; the timeout is %v", id, now.Sub(it.request.Since), m.set.Timeout)
+		case it.exports > 0 && it.left.After(due) && it.left.After(it.open):
+			return fmt.Errorf("item %d left %v after it was accepted; the timeout is %v", id, it.left.Sub(it.request.Since), m.set.Timeout)
+		}
 	}
 	return nil
 }
