@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -576,37 +575,6 @@ func TestStuckTenantsDoNotHoldUpOthersInTheSameRequest(t *testing.T) {
 			stop()
 			require.NoError(t, ledger.Check(journal.Sent()))
 			requireOwned(t, ledger.Delivered(), resourceTenantOf, orgOnly)
-			col.Stop(t)
-		})
-	}
-}
-
-// The examples for many tenants tell the backend whose each request is.
-func TestTenantExamplesNameEachBatchsTenant(t *testing.T) {
-	const items = 2047 // of a request: the resources of all tenants
-	for _, tt := range []struct {
-		example string
-		ownerOf func(id uint64) string
-	}{
-		{"../examples/multi-tenant.yaml", organizationOf},
-		{"../examples/multi-tenant-resources.yaml", resourceTenantOf},
-	} {
-		t.Run(filepath.Base(tt.example), func(t *testing.T) {
-			t.Parallel()
-			backend := harness.NewBackend(t)
-			col := harness.StartFile(t, tt.example, backendVariable+"="+backend.GRPCAddress())
-			for _, signal := range harness.StableSignals() { // which the examples have pipelines of
-				orgs := newOrganizations(3)
-				for _, org := range orgs {
-					for _, client := range col.Clients(t, org.header) {
-						sendSome(t.Context(), t, client, signal, org.journal, 1, items)
-					}
-				}
-				col.AwaitItems(t, int64(2*items*len(orgs)), signal, "delivered_items")
-				ledger := backend.Ledger(signal)
-				require.NoError(t, ledger.Check(allOf(orgs)))
-				requireOwned(t, ledger.Delivered(), tt.ownerOf, orgOnly)
-			}
 			col.Stop(t)
 		})
 	}

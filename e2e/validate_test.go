@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -199,39 +197,4 @@ func requireValid(t *testing.T, yaml string) {
 	t.Helper()
 	status, output := harness.Validate(t, yaml)
 	require.Zero(t, status, output)
-}
-
-// backendVariable is what examples call the backend's address.
-const backendVariable = "OTLP_BACKEND"
-
-// Every example is valid, starts, takes items of all stable signals over both protocols, hands
-// them on, to a backend if it asks for one, and stops.
-func TestExamplesWork(t *testing.T) {
-	examples, err := filepath.Glob("../examples/*.yaml")
-	require.NoError(t, err)
-	require.NotEmpty(t, examples)
-	for _, path := range examples {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			t.Parallel()
-			status, output := harness.ValidateFile(t, path)
-			require.Zero(t, status, output)
-			text, err := os.ReadFile(path)
-			require.NoError(t, err)
-			backend := harness.NewBackend(t)
-			col := harness.StartFile(t, path, backendVariable+"="+backend.GRPCAddress())
-			for _, signal := range harness.StableSignals() {
-				var journal harness.Journal
-				for _, client := range col.Clients(t, nil) {
-					ids := journal.Take(100)
-					require.NoError(t, send(t.Context(), client, signal, ids))
-					journal.Note(ids, harness.Acknowledged)
-				}
-				col.AwaitItems(t, 200, signal, "delivered_items")
-				if strings.Contains(string(text), backendVariable) {
-					require.NoError(t, backend.Ledger(signal).Check(journal.Sent()))
-				}
-			}
-			col.Stop(t)
-		})
-	}
 }

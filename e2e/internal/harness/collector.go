@@ -221,7 +221,7 @@ type process struct {
 // collector wrote.
 func Start(tb testing.TB, cfg Config) *Collector {
 	tb.Helper()
-	gates := append(slices.Clip(cfg.FeatureGates), profilesGate)
+	gates := append(slices.Clip(cfg.FeatureGates), ProfilesGate)
 	if cfg.ReportStatus {
 		gates = append(gates, statusGate)
 	}
@@ -245,7 +245,13 @@ func StartYAML(tb testing.TB, yaml string) *Collector {
 // whatever else it takes from the environment.
 func StartFile(tb testing.TB, path string, environment ...string) *Collector {
 	tb.Helper()
-	return start(tb, &Collector{path: path, environment: environment})
+	return StartFileGated(tb, path, nil, environment...)
+}
+
+// StartFileGated is StartFile with feature gates.
+func StartFileGated(tb testing.TB, path string, gates []string, environment ...string) *Collector {
+	tb.Helper()
+	return start(tb, &Collector{path: path, gates: gates, environment: environment})
 }
 
 // StartFileOver is StartFile with a second configuration, in YAML, that is merged over that of the file.
@@ -468,8 +474,8 @@ func Validate(tb testing.TB, yaml string) (status int, output string) {
 	return ValidateFile(tb, writeConfig(tb, yaml))
 }
 
-// ValidateFile is Validate for a file.
-func ValidateFile(tb testing.TB, path string) (status int, output string) {
+// ValidateFile is Validate for a file, and with feature gates.
+func ValidateFile(tb testing.TB, path string, gates ...string) (status int, output string) {
 	tb.Helper()
 	binary, err := Binary()
 	if err != nil {
@@ -477,7 +483,11 @@ func ValidateFile(tb testing.TB, path string) (status int, output string) {
 	}
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "validate", "--config", path)
+	args := []string{"validate", "--config", path}
+	if len(gates) > 0 {
+		args = append(args, "--feature-gates", strings.Join(gates, ","))
+	}
+	cmd := exec.CommandContext(ctx, binary, args...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang/snappy"
 	"github.com/google/pprof/profile"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,6 +30,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -707,4 +710,49 @@ func TestPaceTakesNoMoreThanItsItemsPerSecond(t *testing.T) {
 	pace.End()
 	taking.Wait()
 	require.NoError(t, pace.Take(hour))
+}
+
+// A remote write backend says what Prometheus would say of the order.
+func TestRemoteWriteRefusesWhatPrometheusRefuses(t *testing.T) {
+	statuses := map[int]int{4: http.StatusServiceUnavailable}
+	r := NewRemoteWrite(t, func(request int) int { return statuses[request] })
+	write := func(series string, samples ...Sample) int {
+		t.Helper()
+		of := protowire.AppendTag(nil, timeSeriesLabels, protowire.BytesType)
+		label := protowire.AppendString(protowire.AppendTag(nil, labelName, protowire.BytesType), "__name__")
+		label = protowire.AppendString(protowire.AppendTag(label, labelValue, protowire.BytesType), series)
+		of = protowire.AppendBytes(of, label)
+		for _, s := range samples {
+			sample := protowire.AppendFixed64(protowire.AppendTag(nil, sampleValue, protowire.Fixed64Type), math.Float64bits(s.Value))
+			sample = protowire.AppendVarint(protowire.AppendTag(sample, sampleTimestamp, protowire.VarintType), uint64(s.Timestamp))
+			of = protowire.AppendBytes(protowire.AppendTag(of, timeSeriesSamples, protowire.BytesType), sample)
+		}
+		body := protowire.AppendBytes(protowire.AppendTag(nil, writeTimeSeries, protowire.BytesType), of)
+		return post(t, r.URL(), snappy.Encode(nil, body))
+	}
+	require.Equal(t, http.StatusNoContent, write("a", Sample{1, 10}, Sample{2, 20}))
+	require.Equal(t, http.StatusNoContent, write("b", Sample{1, 5}), "of another series")
+	require.Equal(t, http.StatusNoContent, write("a", Sample{2, 20}), "the same again")
+	require.NoError(t, r.Check())
+	require.Equal(t, http.StatusBadRequest, write("a", Sample{3, 20}), "another value of the same time")
+	require.ErrorContains(t, r.Check(), "out of order")
+	require.Equal(t, http.StatusServiceUnavailable, write("a", Sample{4, 30}))
+	require.Equal(t, http.StatusBadRequest, write("a", Sample{5, 40}, Sample{6, 39}), "within a request")
+	require.Equal(t, map[string][]Sample{
+		"__name__=a": {{1, 10}, {2, 20}, {2, 20}, {5, 40}}, "__name__=b": {{1, 5}},
+	}, r.Series())
+	require.Equal(t, http.StatusBadRequest, post(t, r.URL(), []byte("no snappy")))
+	require.ErrorContains(t, r.Check(), "snappy")
+}
+
+func post(t *testing.T, url string, body []byte) (status int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
+	require.NoError(t, err)
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	return resp.StatusCode
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -14,6 +16,23 @@ import (
 func (c *Collector) OpenFiles() (count int, err error) {
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", c.cmd.Process.Pid))
 	return len(files), err
+}
+
+// PrivateMemory returns how many bytes of RAM a collector has for itself: what it has allocated, and not its program, which is
+// mapped from a file and can be dropped.
+func (c *Collector) PrivateMemory() (bytes int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	const name = "RssAnon:"
+	for line := range strings.Lines(string(text)) {
+		if rest, is := strings.CutPrefix(line, name); is {
+			kilobytes, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
+			return kilobytes << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no %s in the status of the process", name)
 }
 
 // AwaitStop waits until the process has stopped after a SIGSTOP.

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// profilesGate lets a collector have pipelines of profiles.
-const profilesGate = "service.profilesSupport"
+// ProfilesGate is the feature gate that lets a collector have pipelines of profiles.
+const ProfilesGate = "service.profilesSupport"
 
 // Astray is the identity of a sample whose stack is not in the dictionary. It is not bulky.
 const Astray uint64 = 1 << 36
