@@ -143,7 +143,7 @@ func TestModelComplainsOfWhatMustNotHappen(t *testing.T) {
 			s.accept("a", 1, 1)
 			time.Sleep(3 * timeout)
 			s.end(b, 0)
-			time.Sleep(1)
+			time.Sleep(1 * time.Nanosecond)
 			s.leave("a", 1)
 		}, want: "item 1 left"},
 		{name: "there was none when it came", set: single, do: func(s *schedule) {
