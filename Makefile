@@ -231,6 +231,14 @@ manifests-test: ## the manifests of examples/scale-out/kubernetes/ by the code o
 	$(GO) vet -C e2e/kubernetes ./...
 	$(GO) test -C e2e/kubernetes -count=1 $(TESTFLAGS) ./...
 
+browser-test: $(COLLECTOR) ## the page of the boundedbatchz extension in a real browser (module e2e/browser/); half a minute
+	@command -v "$${BOUNDEDBATCH_CHROMIUM:-chromium}" >/dev/null || { \
+		echo "chromium is needed and not here; Debian's package chromium has it (apt-get install chromium)" >&2; exit 1; }
+	BOUNDEDBATCH_COLLECTOR="$(CURDIR)/$(COLLECTOR)" $(GO) test -C e2e/browser -count=1 -timeout 10m $(TESTFLAGS) .
+
+browser-picture: ## the same, and docs/inside.png anew, which has to be looked at
+	@$(MAKE) --no-print-directory browser-test TESTFLAGS='-screenshot "$(CURDIR)/docs/inside.png"'
+
 # --- collector ----------------------------------------------------------------------------------------------------
 
 otelcol: $(COLLECTOR) ## build the collector with ocb into .bin/otelcol/

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,6 +203,46 @@ func testSnapshotOfFailures[T any](t *testing.T, kind batchertest.Kind[T]) {
 	require.NoError(t, r.Shutdown(t.Context()))
 }
 
+// A request of several resources, one of which is refused for good, is found in its batch and then searched itself.
+func TestSnapshotKnowsTheAgeOfWhatIsSearched(t *testing.T) {
+	each(t, testSnapshotOfASearch, testSnapshotOfASearch, testSnapshotOfASearch)
+}
+
+func testSnapshotOfASearch[T any](t *testing.T, kind batchertest.Kind[T]) {
+	const first, second, poison = 2, 60, 40
+	set := defaults()
+	set.SendBatchSize, set.MetadataKeys, set.MaxConcurrentExportsPerPartition = first+second, []string{"tenant"}, 1
+	var r *rig[T]
+	var accepted time.Time
+	calls := 0
+	r = newRig(t, kind, set, func(b batchertest.Batch) error {
+		calls++
+		time.Sleep(time.Second)
+		if err := r.Check(); err != nil {
+			t.Errorf("call %d: %v", calls, err)
+		}
+		s, err := r.Snapshot(context.Background(), everything(batcher.ByHeld))
+		if err != nil || s.Oldest != time.Since(accepted) || len(s.Exports) != 1 || s.Exports[0].Running != time.Second || s.Exports[0].Part != (calls > 1) {
+			t.Errorf("call %d: %+v, %v", calls, s, err)
+		}
+		if slices.Contains(b.IDs, poison) {
+			return consumererror.NewPermanent(fmt.Errorf("call %d", calls))
+		}
+		return nil
+	})
+	accepted = time.Now()
+	require.NoError(t, r.try(tenant("a"), first))
+	require.NoError(t, r.try(tenant("a"), second))
+	time.Sleep(time.Hour)
+	synctest.Wait()
+	require.Greater(t, calls, 4)
+	s := look(r)
+	require.Zero(t, s.Stats.Held)
+	require.Len(t, s.Recent, 1, "the parts are of one batch")
+	require.Greater(t, s.Stats.Delivered, int64(first), "the rest of the request was delivered")
+	require.NoError(t, r.Shutdown(t.Context()))
+}
+
 func TestSnapshotListsTheFirstOfManyTenants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const tenants = 3000
@@ -227,7 +268,7 @@ func TestSnapshotListsTheFirstOfManyTenants(t *testing.T) {
 		require.Equal(t, []string{"0006", "0013", "0020"}, list(batcher.ByWaiting, 3), "nobody waits: who holds the most")
 		require.Empty(t, list(batcher.ByHeld, 0))
 		require.Empty(t, list(batcher.ByHeld, -1))
-		require.Len(t, list(batcher.ByHeld, 1<<40), batcher.MostListed)
+		require.Len(t, list(batcher.ByHeld, 1<<30), batcher.MostListed)
 
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()

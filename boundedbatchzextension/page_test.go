@@ -78,7 +78,7 @@ func TestPageShowsWhatProcessorsHold(t *testing.T) {
 		html := c.get(path).Body.String()
 		for _, text := range []string{
 			"boundedbatch/slow</a> logs", "<strong>107</strong> of 200 items", "7 pending, 0 sealed, 100 in flight, 0 retrying", "<strong>700ms</strong>",
-			"<strong>1</strong> callers", "the longest for 400ms", "tenant=&#34;a&#34;", "1 for 400ms", "2 of 2 that hold something", "size 1",
+			"<strong>1</strong> caller", "the longest for 400ms", "tenant=&#34;a&#34;", "1 for 400ms", "2 of 2 that hold something", "size 1",
 		} {
 			require.Contains(t, html, text)
 		}
