@@ -238,14 +238,17 @@ func (b *Batcher[T]) checkAway(all iter.Seq[*partition[T]]) error {
 		if first, holds := p.oldest(); !first.Equal(oldest[p]) || holds != !first.IsZero() {
 			return fmt.Errorf("partition %q has its oldest item since %v, %v is told", p.key, oldest[p], first)
 		}
-		in := make(map[*batch[T]]bool)
-		for bt := p.away.oldest; bt != nil && !in[bt]; bt = bt.younger {
-			if in[bt] = true; bt.younger.older != bt || bt.younger != p.away.oldest && bt.younger.first.Before(bt.first) {
+		away := 0
+		for bt := p.away.oldest; bt != nil; bt = bt.younger {
+			if away++; bt.younger.older != bt || bt.younger != p.away.oldest && bt.younger.first.Before(bt.first) {
 				return fmt.Errorf("partition %q has batches away in no order", p.key)
 			}
+			if bt.younger == p.away.oldest {
+				break
+			}
 		}
-		if n := there[p]; len(in) > 0 && n.sealed+n.inFlight+n.retrying == 0 {
-			return fmt.Errorf("partition %q has %d batches away, and nothing but what is open", p.key, len(in))
+		if n := there[p]; away > 0 && n.sealed+n.inFlight+n.retrying == 0 {
+			return fmt.Errorf("partition %q has %d batches away, and nothing but what is open", p.key, away)
 		}
 	}
 	if len(b.flying)+boarding != b.exports {

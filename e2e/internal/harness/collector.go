@@ -352,6 +352,9 @@ func (c *Collector) launch(tb testing.TB) {
 	if len(c.gates) > 0 {
 		args = append(args, "--feature-gates", strings.Join(c.gates, ","))
 	}
+	if !c.movable { // whose own start has to be traced
+		binary, args = withoutHangup(binary, args)
+	}
 	p := &process{log: newLogText(), exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(tb.Context(), binary, args...) // killed at the end of the test
 	p.cmd.Env = slices.Concat(os.Environ(), c.ports.environment(), c.environment)
@@ -388,12 +391,15 @@ func (c *Collector) awaitReady(ctx context.Context) error {
 	defer cancel()
 	select {
 	case <-c.log.mention(readyLine):
-		return nil
 	case <-c.exited:
 		return fmt.Errorf("ended before it was ready: %v", c.state)
 	case <-ctx.Done():
 		return errors.New("is not ready in time")
 	}
+	if c.movable {
+		return nil
+	}
+	return c.awaitSignals(ctx)
 }
 
 // AwaitLog waits until the collector has written text in its present life.

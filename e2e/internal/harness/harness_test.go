@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -8,11 +9,15 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"os/exec"
+	ossignal "os/signal"
 	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -755,4 +760,50 @@ func post(t *testing.T, url string, body []byte) (status int) {
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	return resp.StatusCode
+}
+
+// A program that ignores SIGHUP when it starts is sent one before it has asked for it, and goes on; after that it is known to
+// listen. The program is this test.
+func TestSignalIsHeardWhenItIsAskedFor(t *testing.T) {
+	const child = "HARNESS_TEST_LISTENS"
+	if os.Getenv(child) != "" {
+		in := bufio.NewScanner(os.Stdin)
+		fmt.Println("up")
+		in.Scan()
+		signals := make(chan os.Signal, 1)
+		ossignal.Notify(signals, syscall.SIGHUP)
+		fmt.Println("listens")
+		in.Scan()
+		return
+	}
+	program, args := withoutHangup(os.Args[0], []string{"-test.run", "^" + t.Name() + "$"})
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = append(os.Environ(), child+"=1")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(out)
+	reads := func(want string) {
+		t.Helper()
+		require.True(t, lines.Scan())
+		require.Equal(t, want, lines.Text())
+	}
+	c := &Collector{process: &process{cmd: cmd, log: newLogText(), exited: make(chan struct{})}}
+	reads("up")
+	hears, err := c.hears(syscall.SIGHUP)
+	require.NoError(t, err)
+	require.False(t, hears)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorContains(t, c.awaitSignals(ctx), "does not listen to signals")
+	c.Signal(t, syscall.SIGHUP)
+	_, err = in.Write([]byte("\n"))
+	require.NoError(t, err)
+	reads("listens")
+	require.NoError(t, c.awaitSignals(t.Context()))
+	require.NoError(t, in.Close())
+	reads("PASS")
+	require.NoError(t, cmd.Wait())
 }

@@ -3,11 +3,13 @@ package harness
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -21,18 +23,60 @@ func (c *Collector) OpenFiles() (count int, err error) {
 // PrivateMemory returns how many bytes of RAM a collector has for itself: what it has allocated, and not its program, which is
 // mapped from a file and can be dropped.
 func (c *Collector) PrivateMemory() (bytes int, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	text, err := c.processStatus("RssAnon:")
 	if err != nil {
 		return 0, err
 	}
-	const name = "RssAnon:"
-	for line := range strings.Lines(string(text)) {
-		if rest, is := strings.CutPrefix(line, name); is {
-			kilobytes, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
-			return kilobytes << 10, err
+	kilobytes, err := strconv.Atoi(strings.TrimSuffix(text, " kB"))
+	return kilobytes << 10, err
+}
+
+// withoutHangup returns what runs a program that ignores SIGHUP until it asks for it, see awaitSignals. Its process is the
+// one that is started.
+func withoutHangup(program string, args []string) (string, []string) {
+	return "/bin/sh", append([]string{"-c", `trap "" HUP; exec "$0" "$@"`, program}, args...)
+}
+
+// awaitSignals waits until the collector listens to signals. It says that it is ready a moment before: a signal that comes
+// between the two ends it, or, if it ignores that as after withoutHangup, is lost.
+func (c *Collector) awaitSignals(ctx context.Context) error {
+	for {
+		hears, err := c.hears(syscall.SIGHUP)
+		if hears || err != nil {
+			return err
+		}
+		select {
+		case <-c.exited:
+			return fmt.Errorf("ended before it listened to signals: %v", c.state)
+		case <-ctx.Done():
+			return errors.New("does not listen to signals in time")
+		case <-time.After(time.Millisecond):
 		}
 	}
-	return 0, fmt.Errorf("no %s in the status of the process", name)
+}
+
+// hears tells whether the process has a handler for a signal.
+func (c *Collector) hears(signal syscall.Signal) (bool, error) {
+	mask, err := c.processStatus("SigCgt:")
+	if err != nil {
+		return false, err
+	}
+	caught, err := strconv.ParseUint(mask, 16, 64)
+	return caught>>(signal-1)&1 == 1, err
+}
+
+// processStatus is what a line of the system's status of the process says.
+func (c *Collector) processStatus(name string) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, is := strings.CutPrefix(line, name); is {
+			return strings.TrimSpace(rest), nil
+		}
+	}
+	return "", fmt.Errorf("no %s in the status of the process", name)
 }
 
 // AwaitStop waits until the process has stopped after a SIGSTOP.
