@@ -421,7 +421,7 @@ func testSnapshotInTraffic[T any](t *testing.T, kind batchertest.Kind[T]) {
 		}
 		return nil
 	})
-	data := make(chan T, 400)
+	data := make(chan T, 200)
 	for i := range cap(data) {
 		data <- kind.Make(5*i, 5)
 	}
@@ -452,7 +452,7 @@ func testSnapshotInTraffic[T any](t *testing.T, kind batchertest.Kind[T]) {
 				select {
 				case <-done:
 					return
-				case <-time.After(100 * time.Microsecond):
+				case <-time.After(2 * time.Millisecond): // the senders are to get on
 				}
 			}
 		})
