@@ -108,7 +108,7 @@ test-concurrent: ## the stress tests (named *ConcurrentSafe), each RUNS (100) ti
 	@found=$$($(GO) test -race -list 'ConcurrentSafe$$' ./... | awk '/^Test/'); \
 	if [ -z "$$found" ]; then echo "no test is named *ConcurrentSafe" >&2; exit 1; fi; \
 	echo "$(RUNS) times:" $$found
-	$(GO) test -race -run 'ConcurrentSafe$$' -count=$(RUNS) -timeout 30m $(TESTFLAGS) ./...
+	$(GO) test -race -run 'ConcurrentSafe$$' -count=$(RUNS) -timeout 60m $(TESTFLAGS) ./...
 
 cover: ## the statements of batcher/ that its own tests execute; fails below 95 %, and lists the others
 	@mkdir -p $(BIN)

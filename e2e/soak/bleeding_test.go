@@ -78,7 +78,7 @@ func TestTenantsLeaveNoTimers(t *testing.T) {
 
 // inShort makes it a load for seconds.
 func (load *steady) inShort() {
-	load.requests, load.rate, load.refused = 5, load.rate/4, 23
+	load.requests, load.rate, load.refused = 5, load.rate/4, 7
 	load.warmUp, load.measured, load.every, load.samples = 2*time.Second, 15*time.Second, time.Second, 3
 }
 
@@ -94,9 +94,12 @@ func (load *steady) test(t *testing.T) {
 	}
 	file := newResults(t, load.name)
 	backend := harness.NewBackend(t)
-	var batches atomic.Int64
-	backend.Judge(func([]uint64) error {
-		if batches.Add(1)%load.refused == 0 {
+	batches := make(map[*harness.Ledger]*atomic.Int64) // of each signal: chance must not spare one of them
+	for _, signal := range harness.Signals() {
+		batches[backend.Ledger(signal)] = new(atomic.Int64)
+	}
+	backend.JudgeEach(func(of *harness.Ledger, _ []uint64) error {
+		if batches[of].Add(1)%load.refused == 0 {
 			return busy
 		}
 		return nil

@@ -37,14 +37,14 @@ type Backend struct {
 
 // gate is what the backend does with a batch.
 type gate struct {
-	opened  chan struct{}            // not nil: wait until it is closed, then ask again
-	stalls  bool                     // whether nothing is read until then either
-	holds   func(Batch) bool         // which batches wait for opened; nil: all
-	judge   func(ids []uint64) error // not nil: answer what it says
-	ignores bool                     // never answer
-	delay   time.Duration            // answer that much later
-	resets  bool                     // end the connection instead of answering
-	takes   bool                     // and keep the batch nevertheless
+	opened  chan struct{}                 // not nil: wait until it is closed, then ask again
+	stalls  bool                          // whether nothing is read until then either
+	holds   func(Batch) bool              // which batches wait for opened; nil: all
+	judge   func(*Ledger, []uint64) error // not nil: answer what it says
+	ignores bool                          // never answer
+	delay   time.Duration                 // answer that much later
+	resets  bool                          // end the connection instead of answering
+	takes   bool                          // and keep the batch nevertheless
 }
 
 // keeps tells whether a batch has to wait.
@@ -129,7 +129,14 @@ func (b *Backend) Refuse(status error) {
 
 // Judge answers every batch that waits or arrives with what verdict says of its items:
 // nil, or a gRPC status. It is called by many goroutines at once.
-func (b *Backend) Judge(verdict func(ids []uint64) error) { b.set(gate{judge: verdict}) }
+func (b *Backend) Judge(verdict func(ids []uint64) error) {
+	b.JudgeEach(func(_ *Ledger, ids []uint64) error { return verdict(ids) })
+}
+
+// JudgeEach is Judge with the ledger of the batch's signal.
+func (b *Backend) JudgeEach(verdict func(of *Ledger, ids []uint64) error) {
+	b.set(gate{judge: verdict})
+}
 
 // Ignore never answers what waits or arrives. What is said after it is not for what waited, as
 // with Delay and Reset.
@@ -191,7 +198,7 @@ func (b *Backend) pass(ctx context.Context, l *Ledger, batch Batch) (answered bo
 	case g.keeps(batch):
 		return true, ctx.Err() // it has ended
 	case g.judge != nil:
-		return true, g.judge(batch.IDs)
+		return true, g.judge(l, batch.IDs)
 	}
 	return true, ctx.Err() // nobody is there any more for the answer
 }
