@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"net"
 	"net/http"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ import (
 // before it is shut down.
 type pages struct {
 	cfg    *Config
+	id     component.ID
 	logger *zap.Logger
 	seed   maphash.Seed  // of the names that stand for values
 	busy   chan struct{} // has a value for each page that is being made
@@ -54,7 +56,7 @@ const (
 )
 
 func newPages(set extension.Settings, cfg *Config) *pages {
-	return &pages{cfg: cfg, logger: set.Logger, seed: maphash.MakeSeed(), busy: make(chan struct{}, mostBusy)}
+	return &pages{cfg: cfg, id: set.ID, logger: set.Logger, seed: maphash.MakeSeed(), busy: make(chan struct{}, mostBusy)}
 }
 
 // Start implements component.Component.
@@ -84,6 +86,7 @@ func (p *pages) Start(ctx context.Context, host component.Host) error {
 	p.served = make(chan struct{})
 	go func() {
 		defer close(p.served)
+		pprof.SetGoroutineLabels(pprof.WithLabels(base, pprof.Labels("component", p.id.String(), "role", "serve"))) // and those of its requests
 		if err := p.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(fmt.Errorf("endpoint: %w", err)))
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -207,4 +208,15 @@ func TestProcessorThatCannotBeReadIsNotLeftOut(t *testing.T) {
 	unregister()
 	unregister()
 	require.Equal(t, http.StatusOK, c.get(path).Code)
+}
+
+// A profile of the Collector tells whose goroutines serve the page.
+func TestServingGoroutinesAreLabelled(t *testing.T) {
+	p, url, _ := started(t, "localhost:0")
+	defer func() { require.NoError(t, p.Shutdown(t.Context())) }()
+	status, _ := fetch(t, url) // it serves by now
+	require.Equal(t, http.StatusOK, status)
+	var all strings.Builder
+	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&all, 1))
+	require.Contains(t, all.String(), `labels: {"component":"`+p.id.String()+`", "role":"serve"}`)
 }
