@@ -1,7 +1,6 @@
 package scaleout
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
 	"os"
@@ -63,8 +62,7 @@ func newResults(tb testing.TB, name string) *results {
 			tb.Error(err)
 		}
 	})
-	r.write("goos: %s\ngoarch: %s\ncpu: %s\ncores: %d\ngo: %s\ncommit: %s\npkg: %s\n\n", runtime.GOOS, runtime.GOARCH, cpuModel(),
-		runtime.NumCPU(), runtime.Version(), *commitFlag, "github.com/boundedbatch/boundedbatchprocessor/e2e/scaleout")
+	r.write("%spkg: %s\n\n", harness.Machine(*commitFlag), "github.com/boundedbatch/boundedbatchprocessor/e2e/scaleout")
 	return r
 }
 
@@ -91,19 +89,4 @@ func (r *results) write(format string, args ...any) {
 	if _, err := fmt.Fprintf(r.file, format, args...); err != nil {
 		r.tb.Errorf("results: %v", err)
 	}
-}
-
-// cpuModel is the processor's name, where the system tells.
-func cpuModel() string {
-	f, err := os.Open("/proc/cpuinfo")
-	if err != nil {
-		return "unknown"
-	}
-	defer func() { _ = f.Close() }()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if key, value, found := strings.Cut(lines.Text(), ":"); found && strings.TrimSpace(key) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "unknown"
 }

@@ -1,14 +1,12 @@
 package testbed
 
 import (
-	"bufio"
 	"bytes"
 	"flag"
 	"fmt"
 	"log"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -89,8 +87,7 @@ func openResults() (err error) {
 	if results, err = os.Create(*resultsFlag); err != nil {
 		return err
 	}
-	fmt.Fprintf(results, "goos: %s\ngoarch: %s\ncpu: %s\ncores: %d\ngo: %s\ncommit: %s\n",
-		runtime.GOOS, runtime.GOARCH, cpuModel(), runtime.NumCPU(), runtime.Version(), *commitFlag)
+	fmt.Fprint(results, harness.Machine(*commitFlag))
 	// Of the testbed, and of the collector: what ocb was told.
 	for _, file := range []string{"go.mod", "../../builder-config.yaml"} {
 		text, err := os.ReadFile(file) // tests run in the directory of their package
@@ -111,21 +108,6 @@ func openResults() (err error) {
 	fmt.Fprintf(results, "pairs: %d\nduration: %s\n", *pairsFlag, duration)
 	fmt.Fprintf(results, "pkg: %s\n\n", "github.com/boundedbatch/boundedbatchprocessor/e2e/testbed")
 	return nil
-}
-
-// cpuModel is the processor's name, where the system tells.
-func cpuModel() string {
-	f, err := os.Open("/proc/cpuinfo")
-	if err != nil {
-		return "unknown"
-	}
-	defer func() { _ = f.Close() }()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if key, value, found := strings.Cut(lines.Text(), ":"); found && strings.TrimSpace(key) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "unknown"
 }
 
 // record writes a run as a line of a benchmark.
