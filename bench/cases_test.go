@@ -59,6 +59,7 @@ func busyLoads() (all []*load) {
 			name: "Busy", keys: fmt.Sprintf("items=10/producers=%d/work=6us", producers),
 			items: 10, requests: requestsOf(20, 10), producing: producing{producers: producers, work: 6 * time.Microsecond},
 			settings: map[peer]map[string]any{boundedbatch: nil, batch: nil, helper: tuned(floorSize), none: nil},
+			rounds:   2 * rounds, // the work is ten times what is left
 		})
 	}
 	return all
@@ -88,7 +89,7 @@ func unaligned(items, size int) *load {
 	settings := map[string]any{"send_batch_size": size, "send_batch_max_size": size, "timeout": "50ms"}
 	return &load{
 		name: "Unaligned", keys: fmt.Sprintf("items=%d/size=%d", items, size), full: items > size,
-		items: items, requests: 240_000 / items, producing: producing{producers: 1}, cut: true,
+		items: items, requests: 720_000 / items, producing: producing{producers: 1}, cut: true,
 		settings: map[peer]map[string]any{boundedbatch: settings, batch: settings},
 	}
 }

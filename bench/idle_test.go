@@ -3,7 +3,6 @@ package bench
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -103,10 +102,9 @@ type upkeep struct {
 const idleWindow = 2 * time.Second
 
 // watch returns the least of two windows: what goes on for ever is in both of them, and
-// what the runtime happens to tidy up is not. Memory is given back before, or the runtime
-// would do that meanwhile.
+// what the runtime happens to tidy up is not. Memory is not given back meanwhile, see warm.
 func watch() upkeep {
-	debug.FreeOSMemory()
+	runtime.GC()
 	a, b := watchOnce(), watchOnce()
 	return upkeep{cpu: min(a.cpu, b.cpu), switches: min(a.switches, b.switches)}
 }

@@ -16,7 +16,7 @@ type splitCase struct {
 	name  string // of the most that is in a batch
 	most  int
 	// sizes are the requests to cut by signal, each twice the one before. The other peer is
-	// measured at the first and, once because it takes so long, at the last; "": there is none.
+	// measured at the first and at the last, once for eight rounds because it takes so long; "": there is none.
 	sizes    map[string][]int
 	other    peer
 	settings map[peer]map[string]any
@@ -88,7 +88,7 @@ func (sc *splitCase) caseName(s fmt.Stringer, items int, p peer) string {
 // splitItems is how many items a round sends at each size.
 const splitItems = 320_000
 
-// moreSplits is how often a size is measured again while a limit is missed.
+// moreSplits is how often all sizes are measured again while a limit is missed.
 const moreSplits = 3
 
 // BenchmarkSplit is the cost of cutting one request into batches of 100 items or 8,000 bytes.
@@ -130,7 +130,7 @@ func (s *signal[T]) benchmarkSplit(b *testing.B, sc *splitCase, p peer, items in
 // depends more on what the processor's cache still holds and on what others do on the machine;
 // of what they do, the best round of each size has the least. Rounds of the same size differ by a third
 // of their CPU, and the median of eight ratios by a tenth from one test to the next: while any limit
-// is missed there are as many rounds again, up to three times, and all of them decide.
+// is missed there are as many rounds again, up to moreSplits times, and all of them decide.
 func TestSplitIsLinear(t *testing.T) {
 	skipIfShort(t)
 	for _, sc := range splitCases {
@@ -148,12 +148,10 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 		if len(sc.sizes[s.String()]) == 0 {
 			continue
 		}
-		splits := s.compareSplit(t, sc)
-		for n := 0; n < moreSplits && missed(splits); n++ {
-			for i, again := range s.compareSplit(t, sc) {
-				splits[i].rounds = append(splits[i].rounds, again.rounds...)
-			}
-		}
+		splits := untilMet(t, s, sc, func(splits []split) bool {
+			last := &splits[len(splits)-1]
+			return growsTooMuch(splits) || sc.shareIsHeld(last) && splitShare.missed(last.share(), *marginFlag)
+		})
 		for i, at := range splits {
 			cpu, elapsed, limit, other, ratio := "", "", "", "", ""
 			if i > 0 {
@@ -164,10 +162,10 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 					t.Errorf("%s, split at %s: %d items take %.2f times the CPU of %d, more than %.1f", s, sc.name, at.items, growth, half.items, splitLimit)
 				}
 			}
-			if at.other > 0 {
-				share := at.elapsed().Seconds() / at.other.Seconds()
-				other, ratio = round(at.other), number(share)
-				if at.items == splitShareItems && sc == splitCases[0] {
+			if len(at.other) > 0 {
+				share := at.share()
+				other, ratio = round(median(at.other)), number(share)
+				if sc.shareIsHeld(&at) {
 					ratio += ", aim " + splitShare.verdict(share)
 					if splitShare.missed(share, *marginFlag) {
 						t.Errorf("%s, split at %s: %d items take %.3g of the time of %s, more than %.4g", s, sc.name, at.items, share, sc.other, splitShare.enforced())
@@ -184,28 +182,43 @@ func testSplitIsLinear(t *testing.T, sc *splitCase) {
 	}
 }
 
+// shareIsHeld tells whether it is promised how much less time this takes than the other peer.
+func (sc *splitCase) shareIsHeld(at *split) bool {
+	return sc == splitCases[0] && at.items == splitShareItems
+}
+
+// untilMet measures all sizes, and again while something is missed, moreSplits times at most. All rounds decide.
+func untilMet(t *testing.T, s anySignal, sc *splitCase, missed func([]split) bool) []split {
+	t.Helper()
+	splits := s.compareSplit(t, sc)
+	for n := 0; n < moreSplits && missed(splits); n++ {
+		for i, again := range s.compareSplit(t, sc) {
+			splits[i].rounds = append(splits[i].rounds, again.rounds...)
+			splits[i].other = append(splits[i].other, again.other...)
+		}
+	}
+	return splits
+}
+
 // splitRangeCase is of requests a hundred times as large as one another.
 var splitRangeCase = &splitCase{
 	bench: "SplitRange", name: "100", most: 100, settings: splitCases[0].settings,
 	sizes: map[string][]int{"logs": {10_000, 1_000_000}, "traces": {10_000, 1_000_000}},
 }
 
-// TestSplitOfAMillion holds the time of an item of 1,000,000 against that of one of 10,000, round by round.
+// TestSplitOfAMillion holds the time of an item of 1,000,000 against that of one of 10,000, round by round. It has more
+// rounds while it is missed, as TestSplitIsLinear has.
 func TestSplitOfAMillion(t *testing.T) {
 	skipIfShort(t)
 	table := newTable("split at 100", "items", "per item", "items", "per item", "ratio", "from", "to", "aim (held)")
 	defer table.print()
 	for _, s := range []anySignal{&traces, &logs} {
-		splits := s.compareSplit(t, splitRangeCase)
-		perItem := make([][]float64, len(splits))
-		for i, at := range splits {
-			for _, c := range at.rounds {
-				perItem[i] = append(perItem[i], float64(c.elapsed)/float64(at.items))
-			}
-		}
-		ratios := quotients(perItem[1], perItem[0])
+		splits := untilMet(t, s, splitRangeCase, func(splits []split) bool {
+			return splitRange.missed(median(ratesOf(splits)), *marginFlag)
+		})
+		ratios := ratesOf(splits)
 		ratio := median(ratios)
-		table.row(s, splits[0].items, number(median(perItem[0]))+" ns", splits[1].items, number(median(perItem[1]))+" ns",
+		table.row(s, splits[0].items, number(median(splits[0].perItem()))+" ns", splits[1].items, number(median(splits[1].perItem()))+" ns",
 			ratio, slices.Min(ratios), slices.Max(ratios), splitRange.verdict(ratio))
 		if splitRange.missed(ratio, *marginFlag) {
 			t.Errorf("%s: an item of %d takes %.3g times as long as one of %d, more than %.4g", s, splits[1].items, ratio, splits[0].items, splitRange.enforced())
@@ -213,8 +226,13 @@ func TestSplitOfAMillion(t *testing.T) {
 	}
 }
 
-// missed tells whether any limit is.
-func missed(splits []split) bool {
+// ratesOf is how many times as long an item of the last takes as one of the first, round by round.
+func ratesOf(splits []split) []float64 {
+	return quotients(splits[len(splits)-1].perItem(), splits[0].perItem())
+}
+
+// growsTooMuch tells whether CPU or time does.
+func growsTooMuch(splits []split) bool {
 	for i := range splits[1:] {
 		if splits[i+1].cpuGrowth(&splits[i]) > splitLimit {
 			return true
@@ -234,9 +252,21 @@ func round(d time.Duration) string { return d.Round(10 * time.Microsecond).Strin
 // split is what cutting a request of that many items took.
 type split struct {
 	items  int
-	rounds []cost        // of boundedbatch: mean CPU and best time of one request
-	other  time.Duration // of the other peer; 0: not measured
+	rounds []cost          // of boundedbatch: mean CPU and best time of one request
+	other  []time.Duration // of the other peer; none: not measured
 }
+
+// perItem is the time of an item in each round, in ns.
+func (s *split) perItem() []float64 {
+	times := make([]float64, len(s.rounds))
+	for i, c := range s.rounds {
+		times[i] = float64(c.elapsed) / float64(s.items)
+	}
+	return times
+}
+
+// share is the time it takes, as a share of the other peer's.
+func (s *split) share() float64 { return s.elapsed().Seconds() / median(s.other).Seconds() }
 
 // cpu is the median of the rounds.
 func (s *split) cpu() time.Duration {
@@ -281,6 +311,7 @@ func (s *signal[T]) compareSplit(t *testing.T, sc *splitCase) []split {
 		splitters[i] = newSplit(t, s, sc, boundedbatch, items)
 	}
 	for range rounds {
+		runtime.GC() // or each round would be in memory that nobody has used before
 		for i, sp := range splitters {
 			sp.run(t) // its memory is where the processor has not been lately
 			// As many items for each size, so that a late clock tick weighs the same.
@@ -307,7 +338,7 @@ func (s *signal[T]) compareSplit(t *testing.T, sc *splitCase) []split {
 		sp := newSplit(t, s, sc, sc.other, items)
 		c := sp.run(t)
 		sp.stop(t)
-		all[i].other = c.elapsed
+		all[i].other = append(all[i].other, c.elapsed)
 		recordSplit(cmp.Or(sc.bench, "Split"), sc.caseName(s, items, sc.other), items, c)
 	}
 	return all
