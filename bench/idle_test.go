@@ -69,7 +69,7 @@ func (i *idle) switches() float64 {
 
 func (s *signal[T]) measureIdle(t *testing.T, p peer, tenants int) (of idle) {
 	t.Helper()
-	withoutGC(t)
+	noGC(t)
 	quiet(t)
 	// Before, not after: what a peer leaves behind when it is shut down is its own.
 	of.without = watch()
@@ -102,9 +102,10 @@ type upkeep struct {
 const idleWindow = 2 * time.Second
 
 // watch returns the least of two windows: what goes on for ever is in both of them, and
-// what the runtime happens to tidy up is not. Memory is not given back meanwhile, see warm.
+// what the runtime happens to tidy up is not. Memory is given back before, or the runtime
+// would do that meanwhile.
 func watch() upkeep {
-	runtime.GC()
+	cool()
 	a, b := watchOnce(), watchOnce()
 	return upkeep{cpu: min(a.cpu, b.cpu), switches: min(a.switches, b.switches)}
 }

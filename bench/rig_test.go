@@ -55,25 +55,39 @@ func usage() (u syscall.Rusage) {
 // amount, and what a batcher allocates is reported beside its CPU.
 func withoutGC(tb testing.TB) {
 	tb.Helper()
-	percent := debug.SetGCPercent(-1)
-	tb.Cleanup(func() { debug.SetGCPercent(percent) })
+	noGC(tb)
 	warm()
 }
 
+func noGC(tb testing.TB) {
+	tb.Helper()
+	percent := debug.SetGCPercent(-1)
+	tb.Cleanup(func() { debug.SetGCPercent(percent) })
+}
+
 // warmHeap is how much memory the process takes before anything is measured, in bytes: what a comparison of loads needs for
-// its requests and its garbage.
-const warmHeap = 1280 << 20
+// its requests and its garbage, but for the largest of all.
+const warmHeap = 1 << 30
 
 // unused is never touched, so that it takes addresses and no memory. The runtime keeps a tenth more than what is in use:
-// with it, it keeps all of warmHeap.
+// with it, it keeps all of warmHeap and a fifth more.
 var unused []byte
 
-// warm takes warmHeap from the operating system once. A page of 4 kB costs a fault of a microsecond, and hundreds of them
-// where the host of a virtual machine has to find the memory first: more than what is measured, for whoever happens to use
-// it first. What a collection frees, the runtime gives back in the background otherwise, at the cost of the same CPU, and
-// the next run takes it again.
-var warm = sync.OnceFunc(func() {
-	unused = make([]byte, 10*warmHeap)
+// warmed tells whether the process has warmHeap.
+var warmed bool
+
+// warm takes warmHeap from the operating system, and it stays until cool. A page of 4 kB costs a fault of a microsecond,
+// and hundreds of them where the host of a virtual machine has to find the page first: more than what is measured, for
+// whoever happens to use it first. What a collection frees, the runtime gives back in the background otherwise, at the
+// cost of the same CPU, and the next run takes it again.
+func warm() {
+	if warmed {
+		return
+	}
+	warmed = true
+	if unused == nil {
+		unused = make([]byte, 12*warmHeap)
+	}
 	const block, page = 64 << 20, 4 << 10
 	blocks := make([][]byte, warmHeap/block)
 	for i := range blocks {
@@ -85,7 +99,14 @@ var warm = sync.OnceFunc(func() {
 	runtime.KeepAlive(blocks)
 	blocks = nil
 	runtime.GC()
-})
+}
+
+// cool gives all memory back that is not in use. A process that has much of it is charged for milliseconds of CPU now and
+// then, even if it sleeps.
+func cool() {
+	warmed = false
+	debug.FreeOSMemory()
+}
 
 // sink is a downstream that keeps its batches. Entries are resources or items, whatever
 // the case counts.
