@@ -60,11 +60,6 @@ results, and is what upstream's limits are held against; it is too coarse for a 
 
 var testbed = report{
 	paper: testbedPaper,
-	reasons: map[string]string{
-		"CPU: 1,000 spans a second with 10 attributes each, gRPC, against batch": "in this run batches were limited to 200 spans, which " +
-			"take exactly the timeout to come, and which of the two was first was a matter of chance; the pairs are between 0.87 and 1.16. " +
-			"The limit is 100 since then",
-	},
 	groups: []group{
 		{
 			title: "Delivery",
