@@ -97,7 +97,6 @@ func warm() {
 		}
 	}
 	runtime.KeepAlive(blocks)
-	blocks = nil
 	runtime.GC()
 }
 
