@@ -27,7 +27,7 @@ func TestAllocations(t *testing.T) {
 
 func (s *signal[T]) allocsPerBatch(t *testing.T, items, producers int) float64 {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	pl := newPool(s, items)
 	r := newRig(t, s, boundedbatch, nil, &sink[T]{entries: s.resources})
 	defer r.stop(t)

@@ -73,7 +73,7 @@ func BenchmarkByteLimits(b *testing.B) {
 }
 
 func (s *signal[T]) benchmarkByteLimit(b *testing.B, items, attributes int, cache byteCache, l byteLimit) {
-	withoutGC(b)
+	inWarmMemory(b)
 	pl := newBytePool(s, items, attributes)
 	r := newRig(b, s, boundedbatch, l.settings, &sink[T]{entries: s.resources})
 	pl.run(b, r, producing{producers: 1}) // into the steady state
@@ -144,7 +144,7 @@ func (c *comparison) missesWalk(l byteLimit) bool {
 // compareByteLimits measures requests of that many items, with each state of the cache.
 func (s *signal[T]) compareByteLimits(t *testing.T, items, attributes int) []comparison {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	pl := newBytePool(s, items, attributes)
 	rigs := make([]*rig[T], len(byteLimits))
 	for i, l := range byteLimits {

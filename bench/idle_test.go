@@ -69,7 +69,7 @@ func (i *idle) switches() float64 {
 
 func (s *signal[T]) measureIdle(t *testing.T, p peer, tenants int) (of idle) {
 	t.Helper()
-	noGC(t)
+	withoutGC(t)
 	quiet(t)
 	// Before, not after: what a peer leaves behind when it is shut down is its own.
 	of.without = watch()

@@ -184,7 +184,7 @@ func (c *comparison) misses(cl *claim) bool { return cl.missed(c.value(cl), cl.m
 // compare has everybody who takes part in a load do it in turns.
 func (s *signal[T]) compare(t *testing.T, l *load) comparison {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	if l.procs > 0 {
 		before := runtime.GOMAXPROCS(l.procs)
 		defer runtime.GOMAXPROCS(before)
@@ -304,7 +304,7 @@ func BenchmarkLatency(b *testing.B)   { benchmarkLoads(b, "Latency") }
 func BenchmarkContest(b *testing.B)   { benchmarkLoads(b, "Contest") }
 
 func (s *signal[T]) benchmarkLoad(b *testing.B, l *load, p peer) {
-	withoutGC(b)
+	inWarmMemory(b)
 	pl, how := newLoadPool(s, l, p), l.how()
 	r := newLoadRig(b, s, p, l)
 	pl.run(b, r, how) // into the steady state

@@ -67,7 +67,7 @@ func TestMergingPays(t *testing.T) {
 // compareMerging measures requests of that many items.
 func (s *signal[T]) compareMerging(t *testing.T, items int) (of merging) {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	perBatch := requestsOf(1, items)
 	encoded := make([][]byte, perBatch)
 	for i := range encoded {

@@ -55,14 +55,15 @@ func usage() (u syscall.Rusage) {
 // amount, and what a batcher allocates is reported beside its CPU.
 func withoutGC(tb testing.TB) {
 	tb.Helper()
-	noGC(tb)
-	warm()
-}
-
-func noGC(tb testing.TB) {
-	tb.Helper()
 	percent := debug.SetGCPercent(-1)
 	tb.Cleanup(func() { debug.SetGCPercent(percent) })
+}
+
+// inWarmMemory runs without garbage collection, in memory that the process has already.
+func inWarmMemory(tb testing.TB) {
+	tb.Helper()
+	withoutGC(tb)
+	warm()
 }
 
 // warmHeap is how much memory the process takes before anything is measured, in bytes: what a comparison of loads needs for
@@ -70,7 +71,8 @@ func noGC(tb testing.TB) {
 const warmHeap = 1 << 30
 
 // unused is never touched, so that it takes addresses and no memory. The runtime keeps a tenth more than what is in use:
-// with it, it keeps all of warmHeap and a fifth more.
+// with it, it keeps all of warmHeap and a fifth more. Where the garbage collector is on, it has nothing to do before as much
+// again is in use.
 var unused []byte
 
 // warmed tells whether the process has warmHeap.

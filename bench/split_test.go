@@ -108,7 +108,7 @@ func BenchmarkSplit(b *testing.B) {
 }
 
 func (s *signal[T]) benchmarkSplit(b *testing.B, sc *splitCase, p peer, items int) {
-	withoutGC(b)
+	inWarmMemory(b)
 	sp := newSplit(b, s, sc, p, items)
 	defer sp.stop(b)
 	runs, sum := 0, cost{}
@@ -302,7 +302,7 @@ func (s *split) cpuGrowth(half *split) float64 {
 
 func (s *signal[T]) compareSplit(t *testing.T, sc *splitCase) []split {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	sizes := sc.sizes[s.name]
 	all := make([]split, len(sizes))
 	splitters := make([]*splitter[T], len(sizes))

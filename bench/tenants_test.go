@@ -204,7 +204,7 @@ func TestMemoryOfTenant(t *testing.T) {
 // memoryOfRequest is what a request of one item takes by itself.
 func (s *signal[T]) memoryOfRequest(t *testing.T) memory {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	requests := make([]T, manyTenants)
 	before := memoryInUse()
 	for i := range requests {
@@ -219,7 +219,7 @@ func (s *signal[T]) memoryOfRequest(t *testing.T) memory {
 // included.
 func (s *signal[T]) memoryPending(t *testing.T, p peer) memory {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	quiet(t)
 	before := memoryInUse()
 	r := newTenantRig(t, s, p, pendingTimeout)
@@ -236,7 +236,7 @@ func (s *signal[T]) memoryPending(t *testing.T, p peer) memory {
 // until the next one.
 func (s *signal[T]) memoryTicking(t *testing.T) memory {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	quiet(t)
 	before := memoryInUse()
 	r := newTenantRig(t, s, boundedbatch, tickingTimeout)

@@ -75,7 +75,7 @@ func BenchmarkWaiting(b *testing.B) {
 }
 
 func (s *signal[T]) benchmarkWaiting(b *testing.B, p peer, w *waitingCase) {
-	withoutGC(b)
+	inWarmMemory(b)
 	pl := newPoolOf(s, waitingItems, waitingRequests)
 	r := newWaitingRig(b, s, p, w)
 	pl.run(b, r, producing{producers: waitingCallers, inStep: true}) // into the steady state
@@ -130,7 +130,7 @@ func TestWaitingModeAllocatesAtMostTwicePerRequest(t *testing.T) {
 // measureWaiting is what boundedbatch takes, three times.
 func (s *signal[T]) measureWaiting(t *testing.T, w *waitingCase) comparison {
 	t.Helper()
-	withoutGC(t)
+	inWarmMemory(t)
 	pl := newPoolOf(s, waitingItems, waitingRequests)
 	r := newWaitingRig(t, s, boundedbatch, w)
 	defer r.stop(t)

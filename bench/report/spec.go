@@ -388,7 +388,7 @@ var reasons = map[string]string{
 	"CPU of a request: 100 spans, ":                                                   hundredItems,
 	"CPU of a request: 100 log records, ":                                             hundredItems,
 	"CPU of a request: 100 data points, ":                                             dataPoints,
-	"CPU of metrics":                                                                  metricsByChance,
+	"CPU of metrics":                                                                  metricsCost,
 	"Merging: merging a resource":                                                     mergePrice,
 	"Merging: encoding and decoding":                                                  mergedCodec,
 	"Contests: 5 ms downstream for each batch of 1000, spans, against exporterhelper": slowDownstream,
@@ -404,40 +404,40 @@ var reasons = map[string]string{
 }
 
 const (
-	oneProducer = "in a profile a third of Consume is counting the items, which the floor does too, a third the move into the batch and " +
-		"what is stored there and in the budget, the rest calls, the lock and the context; another fifth of all is the export of each " +
-		"batch: a goroutine, its stack, its metrics, a core that wakes. Tried: a shorter way for requests without keys, limits in bytes " +
-		"and callers that wait (0.85 of the CPU, kept), and a ring that takes requests by compare-and-swap instead of the lock (1.1 of " +
-		"it, not kept)"
-	manyProducers = "the floor, which only counts and moves under one mutex, takes 0.3 to 0.37 of `batch` here: a third to a half of the " +
-		"CPU is the first look at a request, in memory that no core has in its cache. Tried: a ring that takes requests by " +
-		"compare-and-swap instead of the lock (0.9 to 1.2 of the CPU, not kept)"
+	oneProducer = "in a profile 0.4 of Consume is counting the items, which the floor does too, 0.3 the lock, 0.15 the move into the batch, " +
+		"the rest calls, the budget and the context; another fifth of all is the export of each batch: a goroutine, its stack, its " +
+		"metrics, a core that wakes. Tried: a shorter way for requests without keys, limits in bytes and callers that wait (0.85 of " +
+		"the CPU, kept), and a ring that takes requests by compare-and-swap instead of the lock (1.1 of it, not kept)"
+	manyProducers = "in a profile with 8 producers half of Consume is waiting for the lock, a tenth giving it back, a sixth counting the " +
+		"items. The floor, which only counts and moves under one mutex, takes 0.34 to 0.43 of `batch` with 8 producers and 0.26 to 0.36 " +
+		"with 64. Tried: a ring that takes requests by compare-and-swap instead of the lock (0.9 to 1.2 of the CPU, not kept)"
 	dataPoints = "in a profile 0.7 to 0.8 of Consume is counting the data points, which are in one slice for each metric; `batch` and the floor " +
 		"count them, too"
 	hundredItems = "a batch is of 82 requests, and its export costs some 10 µs whatever is in it: a goroutine, its stack, its metrics, a " +
 		"core that wakes. To count 100 items is no dearer than 10"
-	metricsByChance = "1.021; medians of five other runs on this machine were 1.00 to 1.02, and rounds go from 0.6 to 1.7, because a request " +
-		"takes 85 ns"
+	metricsCost = "1.021. Medians of five other runs on this machine were 1.00 to 1.03, of rounds between 0.4 and 2.2: a request takes 85 " +
+		"ns, and 0.02 of it is less than two runs of the same code differ by"
 	mergePrice = "a signature of 8 attributes and an exact comparison, both of which read them all. In a profile of requests of 10 items 0.7 " +
 		"of it is the first look at the attributes, some 30 cache lines that have left the cache since they were decoded; whoever " +
 		"encodes them waits for them otherwise. It is a time, not a ratio; the gate holds it against what encoding and decoding takes " +
 		"less for the same request: it is 0.37 to 0.59 of that"
-	mergedCodec = "what is left is the items, with five attributes each, that nobody can share. Medians of seven runs on two machines were 0.40 " +
+	mergedCodec = "what is left is the items, with five attributes each, that nobody can share. Medians of seven runs on two machines were 0.41 " +
 		"to 0.64"
 	slowDownstream = "10 exports of 1,000 items in 5 ms are two million items a second at most, of which boundedbatch hands on 1.84 and exporterhelper " +
 		"1.64 million. Medians of four other runs on this machine were 1.11 to 1.17, of log records 1.13 to 1.22"
 	undivided = "in a profile 0.7 of Consume is counting the items, which is the first look at a request. Besides, each batch is filled with a " +
 		"piece of a request, which is copied in part, resource and all, and where it is of 34 requests, its export, which costs some " +
 		"10 µs whatever is in it, is shared by no more"
-	tenantCPU = "in a profile half of Consume is counting the items, which is the first look at a request and in memory that has left the " +
-		"cache; a tenth is the copy of the key's values that client.Metadata.Get makes, a tenth finding the partition and noting that it " +
-		"was used, a tenth the lock. An export costs some 10 µs, and 50 requests share it"
+	tenantCPU = "in a profile with 1 producer half of Consume is counting the items, which is the first look at a request and in memory that " +
+		"has left the cache, and a tenth the copy of the key's values that client.Metadata.Get makes; with 8 producers two fifths are " +
+		"waiting for the lock, a tenth giving it back, and a quarter to 0.3 counting. An export costs some 10 µs, and 50 requests share it"
 	tenantAllocations = "client.Metadata.Get copies the values of a key, which is one; the rest is a request's share of its batch, one of 50"
 	byteWalks         = "the worst of 48 cases, a request of one item, of which a walk takes 90 to 230 ns: medians of the same code differ by a tenth from run " +
 		"to run, and what is added to a batch's sizes is a part of it"
-	waitingCallers = "in a profile half of Consume is the first look at a request, which concurrentbatchprocessor pays too, and a quarter " +
-		"is to sleep and to wake: a select on the result, the caller's context and the end of Shutdown. An export costs some 10 µs, and " +
-		"64 requests share it. Tried: a select without the end of Shutdown (0.94 of the CPU, no more than rounds differ by; not kept)"
+	waitingCallers = "in a profile two fifths of Consume are to sleep and to wake, a select on the result, the caller's context and the end of " +
+		"Shutdown, and half of that is waiting for the locks of channels that all callers share; a quarter is the first look at a " +
+		"request, which concurrentbatchprocessor pays too, a sixth waiting for the lock. An export costs some 10 µs, and 64 requests " +
+		"share it. Tried: a select without the end of Shutdown (0.94 of the CPU, no more than rounds differ by; not kept)"
 	sameSize = "batching itself takes less, but that is about a hundredth of all CPU, and two pipelines with the same batcher differ by up " +
 		"to three in one measurement. Besides, `batch` makes senders wait while it exports (see the times to the answer), and what " +
 		"has waited comes in one go: with it gRPC and encoding take less (see Where the CPU of a pipeline goes), which is about what " +
