@@ -118,19 +118,22 @@ cover: ## the statements of batcher/ that its own tests execute; fails below 95 
 cover-check: ## the same, from what make test has left
 	@internal/tools/cover.sh $(BIN)/cover.out
 
-# -short leaves out profiles where they take longest: make test has them. The tests of 32 bits run where the processor
-# can run them.
+# -short leaves out profiles where they take longest: make test has them. Not every kernel for amd64 executes programs of
+# 32 bits: where it does not, the tests are built and the output says so. REQUIRE_386=1 makes that a failure.
 vet-ports: ## build and vet the component and its tests for 386 and arm64, and run the tests of 386
 	@for arch in 386 arm64; do \
 		echo "go build, go vet for $$arch"; \
 		GOARCH=$$arch CGO_ENABLED=0 $(GO) build ./...; \
 		GOARCH=$$arch CGO_ENABLED=0 $(GO) vet ./...; \
 	done
-	@if [ "$$($(GO) env GOHOSTARCH)" = amd64 ]; then \
-		echo "go test for 386"; \
-		GOARCH=386 CGO_ENABLED=0 $(GO) test -short $(TESTFLAGS) ./...; \
+	@echo "go test for 386"; \
+	probe=$$(GOARCH=386 CGO_ENABLED=0 $(GO) test -run '^$$' ./internal/metadata 2>&1 || true); \
+	if grep -F 'exec format error' <<<"$$probe"; then \
+		if [ -n "$(REQUIRE_386)" ]; then echo "REQUIRE_386 is set, and nothing of 386 can be executed here" >&2; exit 1; fi; \
+		echo "the tests for 386 are built and not run: nothing of 386 can be executed here"; \
+		GOARCH=386 CGO_ENABLED=0 $(GO) test -c -o /dev/null ./...; \
 	else \
-		echo "the tests for 386 are not run: this processor is no amd64"; \
+		GOARCH=386 CGO_ENABLED=0 $(GO) test -short $(TESTFLAGS) ./...; \
 	fi
 
 # What cannot be had fails: nothing else would have been tested.
