@@ -93,13 +93,40 @@ func (b *Batcher[T]) land(bt *batch[T]) {
 	bt.slot = 0
 }
 
-// forgetFlying lets go of exports that outlive Shutdown. Requires b.mu held and stateOver.
-func (b *Batcher[T]) forgetFlying() {
+// forgetFlying lets go of exports that outlive Shutdown, and returns the callers that are to be told so. Requires b.mu
+// held and stateOver.
+func (b *Batcher[T]) forgetFlying() (callers []bell) {
+	for _, bt := range b.flying {
+		if bt.piece != nil {
+			callers = append(callers, bt.piece.forget()...)
+			continue
+		}
+		bt.err = errOutcomeUnknown
+		for i := range bt.shares {
+			if told := bt.shares[i].told; told != nil {
+				callers = append(callers, told)
+			}
+		}
+	}
 	b.flying = nil
 	if b.only != nil {
 		b.only.away = away[T]{}
 		b.only.inFlight = 0
 	}
+	return callers
+}
+
+// forget is for the callers of a batch that is searched which have no answer yet. Their answer is that it is not known.
+// Requires Batcher.mu held.
+func (pc *piece[T]) forget() (callers []bell) {
+	whole := pc.of.whole
+	for i := range whole.answers {
+		if a, told := &whole.answers[i], whole.shares[i].told; told != nil && !a.settled {
+			a.err, a.settled = errOutcomeUnknown, true
+			callers = append(callers, told)
+		}
+	}
+	return callers
 }
 
 // triggers are why the last batches left. The last one has the lowest bits; each is a Trigger plus one.

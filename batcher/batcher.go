@@ -77,6 +77,8 @@ type Batcher[T any] struct {
 	err       error         // its result, written before stopped is closed
 	over      atomic.Bool   // state is stateOver, for who does not hold mu
 
+	bells sync.Pool // of bell; not one for all batchers: what is made in a bubble of testing/synctest must stay there
+
 	itemBytes atomic.Int64 // what requests have for each of their items, roughly; rarely written
 }
 
@@ -213,6 +215,9 @@ func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
 func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data T) error {
 	size, sizes := b.measure(data)
 	c.items = size.Items
+	if b.set.WaitForResult {
+		c.waits.spare = b.bell()
+	}
 	ended := ctx.Err()
 	b.lock()
 	switch {
@@ -229,6 +234,9 @@ func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data
 	}
 	r := b.enter(ctx, ended, c, key, data, size, sizes)
 	sizes.free()
+	if unused := c.waits.spare; unused != nil {
+		b.bells.Put(unused)
+	}
 	if r != nil {
 		return b.partly(ctx, c, r, size.Items)
 	}
@@ -473,13 +481,13 @@ func (b *Batcher[T]) put(c *caller[T], bt *batch[T], data T, size Size) {
 	switch {
 	case !b.early:
 		b.signal.Ref(data) // the caller may leave before the batch does
-		c.waits.share(bt, share[T]{data: data, Size: size, link: link})
+		b.share(&c.waits, bt, share[T]{data: data, Size: size, link: link})
 	case b.set.WaitForResult:
 		s := share[T]{Size: size, link: link, resources: b.signal.Resources(data)}
 		was := b.sharing.outer(bt.data)
 		b.signal.Move(data, bt.data)
 		s.Bytes = b.sharing.outer(bt.data) - was
-		c.waits.share(bt, s)
+		b.share(&c.waits, bt, s)
 	default:
 		b.move(data, bt)
 	}
@@ -512,7 +520,6 @@ func (b *Batcher[T]) open(p *partition[T]) {
 	p.open = &batch[T]{partition: p, first: now}
 	if b.set.WaitForResult {
 		p.open.shares = make([]share[T], 0, p.extent)
-		p.open.done = make(chan struct{})
 	}
 	if b.early {
 		p.open.data = b.signal.New(p.extent)

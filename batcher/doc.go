@@ -90,7 +90,7 @@
 // One timer is for the ticks of all partitions, the other for all retries.
 //
 // A caller that waits for room is woken by a grant, its context or Shutdown; one that waits
-// for its outcome by that, its context or the end of Shutdown. An export
+// for its outcome by that, its context or the end of Shutdown, which says that it is not known. An export
 // slot is taken under the lock before its goroutine starts, so there are never more
 // export goroutines than Settings.MaxConcurrentExports. An idle batcher has one goroutine,
 // asleep, and no timer armed.

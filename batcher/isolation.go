@@ -157,12 +157,8 @@ func (b *Batcher[T]) divide(bt *batch[T], apart *isolation[T], follow bool, end 
 	pc := bt.piece
 	switch {
 	case pc == nil:
-		if bt.done != nil {
+		if bt.shares != nil {
 			bt.answers = make([]answer, len(bt.shares))
-			for _, u := range apart.units {
-				bt.answers[u.share].done = make(chan struct{})
-			}
-			end.divided = bt
 		}
 		b.heapAway += bt.heap // until the search is over, as its data is kept
 		rest := apart.cut(1, len(apart.units), nil)
@@ -326,9 +322,9 @@ func (pc *piece[T]) answer(err error) {
 }
 
 func (pc *piece[T]) tell() {
-	if answers := pc.of.whole.answers; answers != nil {
+	if whole := pc.of.whole; whole.answers != nil {
 		for _, u := range pc.of.units[pc.from:pc.to] {
-			close(answers[u.share].done)
+			whole.shares[u.share].told <- struct{}{}
 		}
 	}
 }

@@ -12,6 +12,20 @@ import (
 type place[T any] struct {
 	batch *batch[T]
 	share int
+	told  bell // of the share
+}
+
+// bell tells one caller that one share of a batch has its outcome: it gets a value then, once.
+// Each has its own, because whoever waits for a channel takes its lock to begin and to end: all
+// callers of a batch would contend for one that they share.
+type bell chan struct{}
+
+// bell returns one that nobody waits for and nobody rings.
+func (b *Batcher[T]) bell() bell {
+	if used, ok := b.bells.Get().(bell); ok {
+		return used
+	}
+	return make(bell, 1) // who rings does not wait
 }
 
 // waits is what a caller waits for: the places where its items are. Most requests are in
@@ -19,6 +33,7 @@ type place[T any] struct {
 type waits[T any] struct {
 	first place[T]    // its batch is nil: there is none
 	more  *[]place[T] // nil: no others
+	spare bell        // for the next place; nil: none is at hand
 }
 
 // all walks through the places.
@@ -35,9 +50,12 @@ func (w *waits[T]) all(yield func(place[T]) bool) {
 
 // share adds a request to a batch whose callers wait, and notes where the caller finds
 // its outcome. Requires b.mu held.
-func (w *waits[T]) share(bt *batch[T], s share[T]) {
+func (b *Batcher[T]) share(w *waits[T], bt *batch[T], s share[T]) {
+	if s.told, w.spare = w.spare, nil; s.told == nil {
+		s.told = b.bell()
+	}
 	bt.shares = append(bt.shares, s)
-	at := place[T]{bt, len(bt.shares) - 1}
+	at := place[T]{bt, len(bt.shares) - 1, s.told}
 	switch {
 	case w.first.batch == nil:
 		w.first = at
@@ -49,8 +67,8 @@ func (w *waits[T]) share(bt *batch[T], s share[T]) {
 }
 
 // outcome returns what became of the caller's items, once all of them have an outcome.
-// Where callers do not wait that is nil at once, unless some were lost. The end of ctx and of
-// Shutdown end the wait.
+// Where callers do not wait that is nil at once, unless some were lost. The end of ctx ends the
+// wait, and so does that of Shutdown, which gives an outcome to what has none.
 func (b *Batcher[T]) outcome(ctx context.Context, c *caller[T]) error {
 	w := &c.waits
 	if c.lost != nil {
@@ -82,55 +100,35 @@ func (b *Batcher[T]) outcome(ctx context.Context, c *caller[T]) error {
 }
 
 // await waits for the outcome at one place, and tells if the caller's context ended
-// before.
+// before. An outcome counts, whatever else has ended.
 func (b *Batcher[T]) await(ctx context.Context, at place[T]) (ended bool, err error) {
-	bt := at.batch
-	ended, over := b.wait(ctx, bt.done)
-	divided := !ended && !over && bt.answers != nil
-	if divided {
-		ended, over = b.wait(ctx, bt.answers[at.share].done)
+	if done := ctx.Done(); done == nil {
+		<-at.told
+	} else {
+		select {
+		case <-at.told:
+		case <-done:
+			select {
+			case <-at.told:
+			default:
+				return true, nil // the bell may still be rung: nobody else may have it
+			}
+		}
 	}
-	switch {
-	case ended:
-		return true, nil
-	case over:
-		return false, b.known(at)
-	case divided:
-		return false, bt.answers[at.share].err
+	b.bells.Put(at.told)
+	if bt := at.batch; bt.answers == nil {
+		return false, bt.err
 	}
-	return false, bt.err
+	return false, at.batch.answers[at.share].err
 }
 
-// wait waits for done, and tells if ctx ended or Shutdown was over before. What is done
-// counts as done, whatever else has ended.
-func (b *Batcher[T]) wait(ctx context.Context, done <-chan struct{}) (ended, over bool) {
-	select {
-	case <-done:
-	case <-ctx.Done():
-		ended = true
-	case <-b.stopped:
-		over = true
+// tell tells the callers of a batch that it has an outcome.
+func (b *batch[T]) tell() {
+	for i := range b.shares {
+		if told := b.shares[i].told; told != nil { // else it was withdrawn
+			told <- struct{}{}
+		}
 	}
-	select {
-	case <-done:
-		return false, false
-	default:
-		return ended, over
-	}
-}
-
-// known is the outcome at one place when Shutdown is over. It can be settled although
-// nobody has been told yet.
-func (b *Batcher[T]) known(at place[T]) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch bt := at.batch; {
-	case bt.answers != nil && bt.answers[at.share].settled:
-		return bt.answers[at.share].err
-	case bt.answers == nil && bt.settled:
-		return bt.err
-	}
-	return errOutcomeUnknown
 }
 
 // leave withdraws what is pending of the items of a caller whose context has ended.

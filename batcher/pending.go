@@ -57,11 +57,8 @@ type batch[T any] struct {
 	// stale is what was withdrawn and is in data still, to be left out of the export. It counts
 	// for the heap of the batch, and not for its items.
 	stale Size
-	// done is closed when the batch has an outcome, or was divided, if callers wait.
-	done chan struct{}
-	// err is the outcome, once settled. All three are written before done is closed.
-	err     error
-	settled bool
+	// err is the outcome, if callers wait. It is written before they are told.
+	err error
 	// answers is set when a batch whose callers wait is divided: from then on each share
 	// has an outcome of its own, and the batch has none.
 	answers []answer
@@ -111,13 +108,13 @@ type share[T any] struct {
 	Size          // where the batch has its data, Bytes is without the dictionary
 	resources int // known when the batch has its data
 	link      int // one more than the index of its link; 0: none
+	told      bell
 }
 
 // answer is the outcome of one share of a batch that was divided.
 type answer struct {
-	done    chan struct{} // closed once settled
 	err     error
-	settled bool
+	settled bool // written before the caller is told
 }
 
 // maxLinks bounds the links of one export's span. 128 is the limit that

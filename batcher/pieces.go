@@ -180,9 +180,6 @@ func (b *Batcher[T]) takeAlong(r *cuts[T], p part[T], size Size) part[T] {
 // addFull makes a batch of a part.
 func (b *Batcher[T]) addFull(c *caller[T], r *cuts[T], p part[T]) {
 	bt := &batch[T]{data: p.data, items: p.Items, bytes: p.Bytes, heap: p.Heap, ready: true, trigger: TriggerSize}
-	if b.set.WaitForResult {
-		bt.done = make(chan struct{})
-	}
 	if c.span.IsSampled() {
 		bt.link(c.span)
 	}
@@ -205,7 +202,7 @@ func (b *Batcher[T]) adopt(c *caller[T], p *partition[T], r *cuts[T], now time.T
 	for bt := r.first; bt != nil; bt = bt.next {
 		bt.partition, bt.first, bt.sealed = p, now, now
 		if b.set.WaitForResult {
-			c.waits.share(bt, share[T]{Size: bt.size(), link: len(bt.links)})
+			b.share(&c.waits, bt, share[T]{Size: bt.size(), link: len(bt.links)})
 		}
 	}
 	b.accepted += int64(r.full.Items)

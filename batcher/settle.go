@@ -107,10 +107,9 @@ func (v *verdict[T]) reserveNext(bt *batch[T]) {
 
 // ending is what is to be done once b.mu is free.
 type ending[T any] struct {
-	woken   *waiter
-	over    *batch[T] // chain of batches that have an outcome
-	divided *batch[T] // its callers have answers of their own from now on
-	unused  []T       // data that is not needed any more
+	woken  *waiter
+	over   *batch[T] // chain of batches that have an outcome
+	unused []T       // data that is not needed any more
 }
 
 // settle counts the outcome of an export, gives back its slot and the items that have
@@ -184,7 +183,7 @@ func (b *Batcher[T]) conclude(bt *batch[T], err error, follow bool, end *ending[
 			told = withoutData(told)
 		}
 	}
-	bt.err, bt.settled = told, true
+	bt.err = told
 	bt.next = end.over
 	end.over = bt
 	if bt.piece == nil {
@@ -219,17 +218,13 @@ func (b *Batcher[T]) narrow(bt *batch[T], part T, end *ending[T]) {
 // finish answers callers, wakes them and lets go of data. Requires that b.mu is not held.
 func (b *Batcher[T]) finish(end ending[T]) {
 	wakeAll(end.woken)
-	if end.divided != nil && end.divided.done != nil {
-		close(end.divided.done)
-	}
 	for bt := end.over; bt != nil; {
 		next := bt.next
 		bt.next = nil
-		switch {
-		case bt.piece != nil:
+		if bt.piece != nil {
 			bt.piece.tell()
-		case bt.done != nil:
-			close(bt.done)
+		} else {
+			bt.tell()
 		}
 		if bt.lent {
 			b.signal.Unref(bt.data)

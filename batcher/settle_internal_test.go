@@ -94,8 +94,8 @@ func TestLastExportOfASearchIsGivenOnce(t *testing.T) {
 		it := &isolation[plog.Logs]{whole: whole, err: refusal, exports: &exports, left: 4, probing: probesOver}
 		for i := range 4 {
 			it.units = append(it.units, unit{from: i, to: i + 1, items: 7, share: i})
-			whole.shares = append(whole.shares, share[plog.Logs]{Size: items(7)})
-			whole.answers = append(whole.answers, answer{done: make(chan struct{})})
+			whole.shares = append(whole.shares, share[plog.Logs]{Size: items(7), told: make(bell, 1)})
+			whole.answers = append(whole.answers, answer{})
 		}
 		parts := []*batch[plog.Logs]{it.cut(0, 2, nil), it.cut(2, 4, nil)}
 		if !c.wide {

@@ -82,7 +82,6 @@ func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 	<-b.scheduled
 
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.state = stateOver
 	b.over.Store(true)
 	left := b.stats.InFlight + b.stats.Sealed // the latter are pieces of what is in flight
@@ -95,10 +94,14 @@ func (b *Batcher[T]) drain(ctx context.Context, cut, end time.Time) error {
 		b.budget.writeOff(&p.account)
 	}
 	clear(b.partitions)
-	b.forgetFlying()
+	forgotten := b.forgetFlying()
 	u.InFlight = b.stats.Dropped[DroppedShutdown] - u.Sealed - u.Retrying
 	u.Failed = sum(b.stats.Failed[:]) - failedBefore
 	u.Err = errors.Join(why, b.failure)
+	b.mu.Unlock()
+	for _, told := range forgotten {
+		told <- struct{}{}
+	}
 	if u.items() == 0 {
 		return nil
 	}

@@ -434,10 +434,10 @@ const (
 	tenantAllocations = "client.Metadata.Get copies the values of a key, which is one; the rest is a request's share of its batch, one of 50"
 	byteWalks         = "the worst of 48 cases, a request of one item, of which a walk takes 90 to 230 ns: medians of the same code differ by a tenth from run " +
 		"to run, and what is added to a batch's sizes is a part of it"
-	waitingCallers = "in a profile two fifths of Consume are to sleep and to wake, a select on the result, the caller's context and the end of " +
-		"Shutdown, and half of that is waiting for the locks of channels that all callers share; a quarter is the first look at a " +
-		"request, which concurrentbatchprocessor pays too, a sixth waiting for the lock. An export costs some 10 µs, and 64 requests " +
-		"share it. Tried: a select without the end of Shutdown (0.94 of the CPU, no more than rounds differ by; not kept)"
+	waitingCallers = "in a profile a quarter of Consume is the first look at a request, which concurrentbatchprocessor pays too, a quarter " +
+		"waiting for the lock, a quarter sleeping and waking. An export costs some 10 µs, and 64 requests share it. Tried: a channel " +
+		"for each caller instead of one for all callers of a batch and one for the end of Shutdown (0.84 of the CPU, kept); shorter " +
+		"pauses between tries for the lock (no difference)"
 	sameSize = "batching itself takes less, but that is about a hundredth of all CPU, and two pipelines with the same batcher differ by up " +
 		"to three in one measurement. Besides, `batch` makes senders wait while it exports (see the times to the answer), and what " +
 		"has waited comes in one go: with it gRPC and encoding take less (see Where the CPU of a pipeline goes), which is about what " +
