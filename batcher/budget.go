@@ -152,12 +152,19 @@ func (b *budget) take(a *account, s Size) bool {
 	return true
 }
 
-// takeItems is take where only items are limited and there is one account.
-func (b *budget) takeItems(items int) bool {
-	if b.first.n > 0 || items > b.capacity-b.used {
+// takeAlone is take where a is the only account.
+func (b *budget) takeAlone(a *account, s Size) bool {
+	if b.first.n > 0 || s.Items > b.capacity-b.used {
 		return false
 	}
-	b.used += items
+	if b.heavy {
+		if s.Heap > b.heapCapacity-b.heapUsed {
+			return false
+		}
+		b.heapUsed += s.Heap
+		a.heap += s.Heap
+	}
+	b.used += s.Items
 	return true
 }
 
