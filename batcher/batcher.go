@@ -236,6 +236,7 @@ func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data
 	r := b.enter(ctx, ended, c, key, data, size, sizes)
 	sizes.free()
 	if unused := c.waits.spare; unused != nil {
+		c.waits.spare = nil // it is anybody's now
 		b.bells.Put(unused)
 	}
 	if r != nil {

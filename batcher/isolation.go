@@ -328,3 +328,16 @@ func (pc *piece[T]) tell() {
 		}
 	}
 }
+
+// forget is for the callers of a batch that is searched which have no answer yet. Their answer is that it is not known.
+// Requires Batcher.mu held.
+func (pc *piece[T]) forget() (callers []bell) {
+	whole := pc.of.whole
+	for i := range whole.answers {
+		if a, told := &whole.answers[i], whole.shares[i].told; told != nil && !a.settled {
+			a.err, a.settled = errOutcomeUnknown, true
+			callers = append(callers, told)
+		}
+	}
+	return callers
+}
