@@ -191,44 +191,96 @@ func (b *Batcher[T]) Start() error {
 //
 // Consume empties data, so the caller must own it.
 func (b *Batcher[T]) Consume(ctx context.Context, data T) error {
-	var c caller[T]
-	if b.set.Tracer != nil {
-		c.span = trace.SpanContextFromContext(ctx)
+	if !b.plain {
+		return b.consumeOthers(ctx, data)
 	}
+	size, sizes, taken := b.consumePlain(ctx, data)
+	if taken {
+		return nil
+	}
+	return b.consume(ctx, &caller[T]{span: b.spanOf(ctx)}, nil, data, size, sizes)
+}
+
+// consumePlain takes a request if it is what most are, by the default configuration: nobody waits for it, no
+// batch is to be linked to it, and it joins a batch as join has it. It tells whether it has taken it;
+// otherwise nothing has happened but that it has been measured. Most of the time of such a request is
+// waiting for memory, and the less code there is between two such waits, the more of them the
+// processor does at once: so all of it is in one function, which takes three quarters of the time of what
+// other requests go through. Requires b.plain.
+func (b *Batcher[T]) consumePlain(ctx context.Context, data T) (size Size, sizes *Sizes, taken bool) {
+	if size.Items = b.signal.Items(data); b.weighs() && size.Items > 0 {
+		size, sizes = b.weigh(data, size)
+	}
+	if ctx.Err() != nil || b.set.Tracer != nil && b.spanOf(ctx).IsSampled() {
+		return size, sizes, false
+	}
+	b.lock()
+	p, sealed := b.only, false
+	bt := p.open
+	if bt == nil {
+		bt, sealed = p.line.last(), true
+	}
+	if bt == nil || size.Items == 0 || b.state != stateRunning || !b.leavesOpen(bt, size) || !b.budget.takeAlone(&p.account, size) {
+		b.mu.Unlock()
+		return size, sizes, false
+	}
+	b.move(data, bt)
+	bt.items += size.Items
+	if b.weighs() { // an addition of nothing takes longer
+		bt.bytes += size.Bytes
+		bt.heap += size.Heap
+	}
+	b.accepted += int64(size.Items)
+	if sealed {
+		b.stats.Sealed += int64(size.Items)
+	}
+	b.mu.Unlock()
+	sizes.free()
+	return size, nil, true
+}
+
+// spanOf is the span that a caller is in, if batches are linked to such.
+func (b *Batcher[T]) spanOf(ctx context.Context) (none trace.SpanContext) {
+	if b.set.Tracer == nil {
+		return none
+	}
+	return trace.SpanContextFromContext(ctx)
+}
+
+// consumeOthers is Consume for all that are not plain.
+func (b *Batcher[T]) consumeOthers(ctx context.Context, data T) error {
+	c := caller[T]{span: b.spanOf(ctx)}
 	if b.sharing != nil {
 		if err := b.sharing.check(data); err != nil {
 			return b.refuse(invalid[T](err), b.signal.Items(data))
 		}
 	}
 	if b.only != nil {
-		return b.consume(ctx, &c, nil, data)
+		return b.consumeWhole(ctx, &c, nil, data)
 	}
 	var buf [128]byte // stays on the stack while nothing keeps a key
 	key := appendKey(buf[:0], b.set.MetadataKeys, client.FromContext(ctx).Metadata)
 	if len(b.set.ResourceKeys) > 0 {
 		return b.consumeByResource(ctx, &c, key, data)
 	}
-	return b.consume(ctx, &c, key, data)
+	return b.consumeWhole(ctx, &c, key, data)
 }
 
-// consume is Consume for a request of one partition.
-func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data T) error {
+// consumeWhole is Consume for a request of one partition.
+func (b *Batcher[T]) consumeWhole(ctx context.Context, c *caller[T], key []byte, data T) error {
 	size, sizes := b.measure(data)
+	return b.consume(ctx, c, key, data, size, sizes)
+}
+
+// consume is consumeWhole for a request that is measured. It frees the sizes.
+func (b *Batcher[T]) consume(ctx context.Context, c *caller[T], key []byte, data T, size Size, sizes *Sizes) error {
 	c.items = size.Items
 	if b.set.WaitForResult {
 		c.waits.spare = b.bell()
 	}
 	ended := ctx.Err()
 	b.lock()
-	switch {
-	case ended != nil:
-	case b.plain && !c.span.IsSampled():
-		if b.joinPlain(data, size) {
-			b.mu.Unlock()
-			sizes.free()
-			return nil
-		}
-	case b.join(c, key, data, size):
+	if ended == nil && b.join(c, key, data, size) {
 		b.mu.Unlock()
 		sizes.free()
 		return b.outcome(ctx, c)
@@ -295,34 +347,6 @@ func (b *Batcher[T]) join(c *caller[T], key []byte, data T, size Size) bool {
 		return false
 	}
 	b.add(c, bt, data, size)
-	return true
-}
-
-// joinPlain is join for a request that has no partition but the only one, and nobody who waits
-// for it or is linked to: what most are, by the default configuration. It takes three quarters of
-// the time. Requires b.plain, and b.mu held.
-func (b *Batcher[T]) joinPlain(data T, size Size) bool {
-	p, sealed := b.only, false
-	bt := p.open
-	if bt == nil {
-		if bt = p.line.last(); bt == nil {
-			return false
-		}
-		sealed = true
-	}
-	if size.Items == 0 || b.state != stateRunning || !b.leavesOpen(bt, size) || !b.budget.takeAlone(&p.account, size) {
-		return false
-	}
-	b.move(data, bt)
-	bt.items += size.Items
-	if b.weighs() { // an addition of nothing takes longer
-		bt.bytes += size.Bytes
-		bt.heap += size.Heap
-	}
-	b.accepted += int64(size.Items)
-	if sealed {
-		b.stats.Sealed += int64(size.Items)
-	}
 	return true
 }
 

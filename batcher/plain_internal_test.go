@@ -9,6 +9,15 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 )
 
+// sizedLogs are log records of a given size.
+type sizedLogs struct {
+	Signal[plog.Logs]
+	size Size
+}
+
+func (l sizedLogs) Bytes(plog.Logs) int { return l.size.Bytes }
+func (l sizedLogs) Heap(plog.Logs) int  { return l.size.Heap }
+
 // The shorter way into a batch must not be open where the longer one is not. Each case is a batcher whose open batch has 2
 // of at most 10 items, of 12 that may be held; 20 of less than 100 bytes, and 200 of the heap of 1000 that may be.
 func TestPlainRequestsJoinOnlyWhereOthersWould(t *testing.T) {
@@ -42,8 +51,9 @@ func TestPlainRequestsJoinOnlyWhereOthersWould(t *testing.T) {
 				if c.size.Bytes > 0 {
 					set.SendBatchMaxBytes, set.MemoryLimit = 100, 1000
 				}
-				b, err := New(Logs(), set, func(context.Context, plog.Logs) error { return nil })
+				b, err := New(Signal[plog.Logs](sizedLogs{Logs(), c.size}), set, func(context.Context, plog.Logs) error { return nil })
 				require.NoError(t, err)
+				b.itemBytes.Store(0)
 				b.state, b.accepted = stateRunning, 2
 				b.only.open = &batch[plog.Logs]{partition: b.only, data: plog.NewLogs(), items: 2}
 				if c.size.Bytes > 0 {
@@ -71,7 +81,8 @@ func TestPlainRequestsJoinOnlyWhereOthersWould(t *testing.T) {
 				return s
 			}
 			require.True(t, plain.plain)
-			require.Equal(t, c.joins, plain.joinPlain(data, c.size))
+			_, _, taken := plain.consumePlain(t.Context(), data)
+			require.Equal(t, c.joins, taken)
 			require.Equal(t, c.joins, other.join(new(caller[plog.Logs]), nil, request(), c.size))
 			require.Equal(t, c.joins, data.ResourceLogs().Len() == 0, "what joins is moved")
 			require.Equal(t, open(other), open(plain))

@@ -13,7 +13,7 @@ func (b *Batcher[T]) consumeByResource(ctx context.Context, c *caller[T], key []
 	of := len(key)
 	n := b.signal.Resources(data)
 	if n == 0 {
-		return b.consume(ctx, c, key, data)
+		return b.consumeWhole(ctx, c, key, data)
 	}
 	key = b.appendResource(key, b.signal.Resource(data, 0))
 	var buf [128]byte
@@ -30,7 +30,7 @@ func (b *Batcher[T]) consumeByResource(ctx context.Context, c *caller[T], key []
 		}
 		return b.consumeParts(ctx, c, data, parts)
 	}
-	return b.consume(ctx, c, key, data)
+	return b.consumeWhole(ctx, c, key, data)
 }
 
 func (b *Batcher[T]) appendResource(to []byte, r pcommon.Resource) []byte {

@@ -243,10 +243,14 @@ func (b *Batcher[T]) weighs() bool { return b.weighsBytes || b.weighsHeap }
 // measure returns the size of a request as far as limits need it, and the sizes of what is in
 // it if it is likely to be cut, which are to be freed.
 func (b *Batcher[T]) measure(data T) (size Size, z *Sizes) {
-	size.Items = b.signal.Items(data)
-	if size.Items == 0 || !b.weighs() {
-		return size, nil
+	if size.Items = b.signal.Items(data); b.weighs() && size.Items > 0 {
+		return b.weigh(data, size)
 	}
+	return size, nil
+}
+
+// weigh is measure of what has that many items, where a limit needs more.
+func (b *Batcher[T]) weigh(data T, size Size) (_ Size, z *Sizes) {
 	if b.sharesBytes() {
 		b.sharing.normalize(data)
 	}
