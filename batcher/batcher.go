@@ -442,16 +442,16 @@ func (b *Batcher[T]) refuse(r *refusal[T], items int) error {
 // what it has not placed. Requires b.mu held, and releases it.
 func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, size Size, sizes *Sizes) *refusal[T] {
 	for size.Items > 0 && !b.fits(p.open, data, size) {
-		if b.nearlyFull(p.open) {
+		if b.nearlyFull(p.open) || b.couldStay(p.open, size, sizes) {
 			b.seal(p, TriggerSize, time.Now())
 			continue
 		}
-		r, rest := b.fill(c, p, data, size, sizes)
+		r, rest, left := b.fill(c, p, data, size, sizes)
 		if r != nil {
 			b.mu.Unlock()
 			return r
 		}
-		data, size, sizes = rest.data, rest.Size, nil
+		data, size, sizes = rest.data, rest.Size, left
 	}
 	switch bt := p.line.last(); {
 	case size.Items == 0: // all of it was in full batches, or lost

@@ -307,3 +307,6 @@ const (
 	MergeSample = mergeSample
 	MostAlike   = mostAlike
 )
+
+// ExpectItemBytes makes b expect items of that many bytes.
+func ExpectItemBytes[T any](b *Batcher[T], bytes int64) { b.itemBytes.Store(bytes) }

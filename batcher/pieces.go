@@ -14,6 +14,13 @@ func (b *Batcher[T]) nearlyFull(bt *batch[T]) bool {
 	return bt != nil && (bt.items >= b.limit.Items-b.limit.Items/10 || bt.bytes >= b.limit.Bytes-b.limit.Bytes/10)
 }
 
+// couldStay tells whether a request that does not fit into an open batch was measured as a whole, and fits into a
+// batch of its own. To cut it each item would have to be measured again. It is small, or else this has not been
+// foreseen, see likelyCut.
+func (b *Batcher[T]) couldStay(bt *batch[T], size Size, sizes *Sizes) bool {
+	return bt != nil && sizes == nil && b.weighs() && b.sharing == nil && size.within(b.limit)
+}
+
 // room is what fits into a batch besides what is in it. Nil is empty.
 func (b *Batcher[T]) room(bt *batch[T]) Size {
 	if bt == nil {
@@ -53,8 +60,9 @@ type cuts[T any] struct {
 	oversized   int // of them
 	full        Size
 
-	rest part[T] // what is left behind them. It fits into a batch.
-	lost lost[T]
+	rest  part[T] // what is left behind them. It fits into a batch.
+	sizes *Sizes  // of the rest; nil: only its size is known
+	lost  lost[T]
 
 	// loose are elements without items that did not fit beside the items next to them. What
 	// no other part has room for either is left out: there is no batch without items.
@@ -102,7 +110,7 @@ func (b *Batcher[T]) cutLoose(cut Cutter[T], size Size, r *cuts[T]) {
 		first := cut.First()
 		b.addLoose(r, part[T]{cut.Alone(), first})
 	}
-	r.rest = b.takeAlong(r, r.rest, size)
+	b.restTakesAlong(r, size)
 	for bt := r.first; bt != nil && len(r.loose) > 0; bt = bt.next {
 		p := b.takeAlong(r, part[T]{bt.data, bt.size()}, size)
 		r.full = r.full.plus(p.minus(bt.size()))
@@ -116,7 +124,9 @@ func (b *Batcher[T]) cutItems(c *caller[T], cut Cutter[T], size, most Size, r *c
 	for cut.Left().Items > 0 {
 		room := size.least(most)
 		if left := cut.Left(); left.within(room) {
-			r.rest = b.takeAlong(r, part[T]{cut.Rest(), r.charge(left)}, size)
+			r.sizes = cut.RestSizes()
+			r.rest = part[T]{cut.Rest(), r.charge(left)}
+			b.restTakesAlong(r, size)
 			return
 		}
 		var next part[T]
@@ -175,6 +185,15 @@ func (b *Batcher[T]) takeAlong(r *cuts[T], p part[T], size Size) part[T] {
 	}
 	r.loose = kept
 	return p
+}
+
+// restTakesAlong is takeAlong for the rest.
+func (b *Batcher[T]) restTakesAlong(r *cuts[T], size Size) {
+	loose := len(r.loose)
+	r.rest = b.takeAlong(r, r.rest, size)
+	if len(r.loose) < loose {
+		r.sizes = nil
+	}
 }
 
 // addFull makes a batch of a part.
@@ -262,20 +281,20 @@ func (b *Batcher[T]) notAccepted(ctx context.Context, c *caller[T], r *refusal[T
 }
 
 // fill cuts a request that does not fit into the open batch of p: one part fills that
-// batch up, further ones are full batches of their own, and what is left comes back. The
+// batch up, further ones are full batches of their own, and what is left comes back, with its sizes. The
 // cutting happens without b.mu. The batch to fill takes its place in the line before, so
 // that nothing accepted later overtakes it. Requires b.mu held, and holds it again on
 // return.
 //
 // If the time for shutting down ends meanwhile, nothing of the request is accepted:
 // all of it comes back with the refusal.
-func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, sizes *Sizes) (*refusal[T], part[T]) {
+func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, sizes *Sizes) (*refusal[T], part[T], *Sizes) {
 	if b.sharing != nil && sizes == nil && p.open != nil && b.budget.heavy {
 		// It would fit into a batch of its own, and was not expected to be cut: what its parts have
 		// in common will be there twice.
 		if !b.budget.take(&p.account, Size{Heap: size.Heap}) {
 			b.seal(p, TriggerSize, time.Now())
-			return nil, part[T]{data, size}
+			return nil, part[T]{data, size}, nil
 		}
 		size.Heap *= 2
 	}
@@ -311,7 +330,7 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	if b.state >= stateStopped {
 		all := b.signal.New(0)
 		b.undo(&r, all)
-		return b.tooLate(p, all, size), part[T]{all, size}
+		return b.tooLate(p, all, size), part[T]{all, size}, nil
 	}
 	head.filling = false
 	if r.top.Items > 0 {
@@ -332,7 +351,7 @@ func (b *Batcher[T]) fill(c *caller[T], p *partition[T], data T, size Size, size
 	}
 	b.lose(c, p, &r.lost, Size{Heap: r.heap})
 	b.queue(p)
-	return nil, r.rest
+	return nil, r.rest, r.sizes
 }
 
 // tooLate gives back what was admitted of a request that was not placed before the time

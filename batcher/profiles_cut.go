@@ -128,6 +128,9 @@ func (c *profilesCutter) Alone() *ProfilesData {
 	return c.build(c.at + 1)
 }
 
+// RestSizes implements Cutter: a dictionary has other sizes for each part.
+func (c *profilesCutter) RestSizes() *Sizes { return nil }
+
 func (c *profilesCutter) Rest() *ProfilesData {
 	rest := profiles{}.New(0)
 	switch c.at {

@@ -91,6 +91,11 @@ type Cutter[T any] interface {
 
 	// Rest moves out all that is left, entries without items included.
 	Rest() T
+
+	// RestSizes returns the sizes of what Rest is about to move out, if they are known and can be told
+	// apart; nil otherwise. They take the place of those that the request was cut by, so nothing
+	// but Rest is to be called afterwards.
+	RestSizes() *Sizes
 }
 
 // sharing is a Signal whose data have dictionaries. Data in a batch share one, so their sizes do not

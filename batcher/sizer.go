@@ -204,27 +204,60 @@ func (z *Sizes) list(n int, bytes, heap func(i int) int) {
 	}
 }
 
+// keep makes z the sizes of what is left of a request, of whose elements o have been taken in part.
+func (z *Sizes) keep(o *border, left Size) {
+	item := o.item
+	if item < 0 {
+		item = len(z.items)
+		if o.next < len(z.elements) {
+			item = z.elements[o.next].first
+		}
+	}
+	z.items = z.items[:copy(z.items, z.items[item:])]
+	gone := o.next - o.depth // elements
+	for i, mark := range o.marks[:o.depth] {
+		e := z.elements[mark]
+		e.children, e.first, e.next = o.left[i], 0, e.next-gone
+		z.elements[i] = e
+	}
+	z.elements = z.elements[:o.depth+copy(z.elements[o.depth:], z.elements[o.next:])]
+	for i := range z.elements[o.depth:] {
+		e := &z.elements[o.depth+i]
+		e.first, e.next = e.first-item, e.next-gone
+	}
+	z.total = left
+}
+
 // unlimited is more than anything has.
 var unlimited = Size{math.MaxInt, math.MaxInt, math.MaxInt}
 
 // likelyCut tells whether a request of so many items is likely enough to be cut that everything
 // in it is measured by itself at once. That takes a tenth longer, more or less, than to measure
 // the whole, so it pays where a request is a tenth of a batch and one in ten is cut. That it has as
-// many bytes for each item as others had is a guess. A request that is cut without this being foreseen
-// is measured again then, and should not be large for that.
+// many bytes for each item as others had is a guess. A request of which this was not foreseen is not cut, see
+// couldStay, unless it exceeds a batch: only then is it measured again.
 func (b *Batcher[T]) likelyCut(items int) bool {
 	const share, large = 10, 500
-	return items >= min(large, b.limit.Items/share) || items*int(b.itemBytes.Load()) >= b.limit.Bytes/share
+	return items >= min(large, b.limit.Items/share) || int64(items)*b.itemBytes.Load() >= int64(b.limit.Bytes/share)
 }
 
 // firstItemBytes is what an item is taken to have before any was measured.
 const firstItemBytes = 500
 
-// noteItemBytes makes the guess better if it is wrong by a factor of two.
+// noteItemBytes makes the guess better. It is about the most that the items of a request had lately: one that
+// is too large makes requests be measured item by item that are not cut, and one that is too small makes batches
+// leave before they are full, or a request be measured twice.
 func (b *Batcher[T]) noteItemBytes(size Size) {
-	guessed := size.Items * int(b.itemBytes.Load())
-	if b.weighsBytes && (size.Bytes > 2*guessed || guessed > 2*size.Bytes) {
-		b.itemBytes.Store(int64(max(1, size.Bytes/size.Items)))
+	const decay = 64 // requests, roughly
+	if !b.weighsBytes {
+		return
+	}
+	guess, is := b.itemBytes.Load(), int64((size.Bytes+size.Items-1)/size.Items)
+	switch {
+	case is > guess:
+		b.itemBytes.Store(is)
+	case is < guess/2:
+		b.itemBytes.Store(guess - (guess-is+decay-1)/decay)
 	}
 }
 

@@ -44,6 +44,8 @@ type inside[E any] interface {
 	finish(dst E)
 	// trim removes from the element what take left behind.
 	trim()
+	// border adds to o what is partly taken, the outermost first, and tells where the rest begins.
+	border(o *border)
 	// empty tells whether there are no children.
 	empty() bool
 	// pick copies what p picks of the children to those of dst, and tells whether that is
@@ -265,6 +267,28 @@ func (w *walker[E]) trim() {
 	w.at = 0
 }
 
+// border is where what is left of a request begins: the elements that a part was taken of, and what comes first then.
+type border struct {
+	depth int
+	marks [len(Sizes{}.parents)]int  // index in Sizes.elements of each, the outermost first
+	left  [len(Sizes{}.parents)]Size // of the children of each
+	item  int                        // index in Sizes.items of the first one left in the innermost; negative: see element
+	next  int                        // index in Sizes.elements of the first one that nothing is taken of
+}
+
+func (w *walker[E]) border(o *border) {
+	switch {
+	case w.open != nil:
+		o.marks[o.depth], o.left[o.depth] = w.mark, w.open.left()
+		o.depth++
+		w.open.border(o)
+	case w.children == nil:
+		o.item, o.next = w.mark, w.sizes.elements[o.marks[o.depth-1]].next
+	default:
+		o.item, o.next = -1, w.mark
+	}
+}
+
 func (w *walker[E]) empty() bool { return w.src.Len() == 0 }
 
 func (w *walker[E]) pick(dst sequence[E], p *Picker) (picked bool) {
@@ -326,13 +350,14 @@ func nest[E, C any](e E, of func(E) sequence[C], child level[C]) inside[E] {
 type cutter[T any] struct {
 	signal Signal[T]
 	data   T
+	sizes  *Sizes // nil: only items count
 	inside inside[T]
 	over   bool // Rest has been called
 }
 
 // newCutter cuts data, whose outermost slice of finds and outermost describes.
 func newCutter[T, E any](s Signal[T], data T, sizes *Sizes, of func(T) sequence[E], outermost level[E]) Cutter[T] {
-	c := &cutter[T]{signal: s, data: data, inside: nest(data, of, outermost)}
+	c := &cutter[T]{signal: s, data: data, sizes: sizes, inside: nest(data, of, outermost)}
 	if sizes == nil {
 		c.inside.begin(nil, Size{Items: s.Items(data)}, 0, 0)
 	} else {
@@ -367,6 +392,17 @@ func (c *cutter[T]) Rest() T {
 	rest := c.signal.New(0)
 	c.signal.Move(c.data, rest)
 	return rest
+}
+
+func (c *cutter[T]) RestSizes() *Sizes {
+	if c.sizes == nil || c.over {
+		return nil
+	}
+	var o border
+	left := c.Left()
+	c.inside.border(&o)
+	c.sizes.keep(&o, left)
+	return c.sizes
 }
 
 // pickFrom is Pick for data whose outermost slice of finds and outermost describes.

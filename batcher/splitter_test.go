@@ -77,6 +77,9 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 		require.Equal(t, before, encoded(request), "measuring changes nothing")
 	}
 	cut := kind.Cut(request, sizes)
+	if bytes == 0 {
+		require.Nil(t, cut.RestSizes())
+	}
 	whole, alone := cut.Left(), false
 	var got []int
 	gotHollow, gotResources, pieces, heap := 0, 0, 0, 0
@@ -97,7 +100,18 @@ func checkCut[T any](t *testing.T, kind batchertest.Kind[T], hollow hollow[T], f
 		joinedBytes += encoded(piece)
 		kind.Move(piece, joined)
 	}
+	again := rand.New(rand.NewPCG(seed, 3))
 	for last := false; !last; {
+		if bytes > 0 && again.IntN(4) == 0 { // what is left becomes a request, whose sizes are known
+			left, kept := cut.Left(), cut.RestSizes()
+			require.NotNil(t, kept)
+			request := cut.Rest()
+			require.Nil(t, cut.RestSizes())
+			_, measured := batcher.Measured(kind.Signal, request, true, true)
+			require.Equal(t, measured.Bytes, left.Bytes)
+			cut = kind.Cut(request, kept)
+			require.Equal(t, left, cut.Left())
+		}
 		room := batcher.Size{Items: 1 + random.IntN(most), Bytes: math.MaxInt, Heap: math.MaxInt}
 		if bytes > 0 {
 			room.Bytes = random.IntN(bytes)
