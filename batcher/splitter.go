@@ -272,7 +272,7 @@ type border struct {
 	depth int
 	marks [len(Sizes{}.parents)]int  // index in Sizes.elements of each, the outermost first
 	left  [len(Sizes{}.parents)]Size // of the children of each
-	item  int                        // index in Sizes.items of the first one left in the innermost; negative: see element
+	item  int                        // index in Sizes.items of the first one that is left; negative: it is the first in next
 	next  int                        // index in Sizes.elements of the first one that nothing is taken of
 }
 
