@@ -209,7 +209,7 @@ func (b *Batcher[T]) enterCut(c *caller[T], p *partition[T], e *entry[T], grante
 	if r.n > 0 {
 		b.enterFull(c, p, &r)
 	}
-	return b.accept(c, p, r.rest.data, r.rest.Size, nil)
+	return b.accept(c, p, r.rest.data, r.rest.Size, r.sizes)
 }
 
 // enterFull puts full batches into the line of p. Requires b.mu held.
