@@ -60,7 +60,7 @@ func TestNoItemIsMeasuredTwice(t *testing.T) {
 }
 
 func testMeasuredOnce[T any](t *testing.T, kind batchertest.Kind[T]) {
-	const limit = 100_000
+	const limit = 30_000
 	batch := limit * 1000 / encoded(kind, 0, 1000) // items
 	for _, bytes := range []int{0, limit} {
 		for _, memory := range []int{0, 1 << 40} {
