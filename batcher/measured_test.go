@@ -63,10 +63,10 @@ func testMeasuredOnce[T any](t *testing.T, kind batchertest.Kind[T]) {
 	const limit = 30_000
 	batch := limit * 1000 / encoded(kind, 0, 1000) // items
 	for _, bytes := range []int{0, limit} {
-		for _, memory := range []int{0, 1 << 40} {
+		for _, memory := range []int{0, 1 << 30} {
 			set := defaults()
 			set.SendBatchSize, set.SendBatchMaxSize = batch, batch
-			set.QueueSize = 1 << 40
+			set.QueueSize = 1 << 30
 			set.SendBatchMaxBytes, set.MemoryLimit = bytes, memory
 			kind := kind
 			c := measured(&kind)
@@ -115,7 +115,7 @@ func TestWhatIsLeftIsCutByTheSizesThatAreKnown(t *testing.T) {
 func testCutAgain[T any](t *testing.T, kind batchertest.Kind[T]) {
 	c := measured(&kind)
 	set := defaults()
-	set.SendBatchSize, set.QueueSize, set.SendBatchMaxBytes, set.MemoryLimit = 1_000_000, 1_000_000, 40_000, 1<<40
+	set.SendBatchSize, set.QueueSize, set.SendBatchMaxBytes, set.MemoryLimit = 1_000_000, 1_000_000, 40_000, 1<<30
 	set.MaxConcurrentExports = 1 // batches arrive in order
 	items := func(bytes int) int { return bytes * 1000 / kind.Bytes(kind.Make(0, 1000)) }
 	first, second := items(64_000), items(28_000)
