@@ -478,7 +478,7 @@ func (b *Batcher[T]) place(c *caller[T], p *partition[T], data T, size Size) {
 	case !b.leavesOpen(p.open, Size{}):
 		b.seal(p, TriggerSize, time.Now())
 	default:
-		if b.set.Timeout > 0 && !p.grid.armed() {
+		if b.set.Timeout > 0 && !p.grid.ticks() {
 			b.ticker.start(&p.grid, p.open.first)
 		}
 		b.queue(p) // it may be one that flushes at once
@@ -569,7 +569,7 @@ func (b *Batcher[T]) seal(p *partition[T], trigger Trigger, now time.Time) *batc
 	b.countSealed(p, bt.items)
 	b.stats.Batches[trigger]++
 	if trigger != TriggerTimeout {
-		b.ticker.stop(&p.grid, now)
+		b.endGrid(p, now)
 	}
 	b.rest(p)
 	b.queue(p)

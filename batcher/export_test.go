@@ -58,6 +58,8 @@ func PartitionContext(base context.Context, key string, metadataKeys, resourceKe
 // RaceEnabled tells whether the race detector is on.
 const RaceEnabled = raceEnabled
 
+const MostKept = mostKept
+
 // Measured returns the sizes of everything in data, and what they add up to.
 func Measured[T any](s Signal[T], data T, bytes, heap bool) (*Sizes, Size) {
 	z := new(Sizes)

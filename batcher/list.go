@@ -70,3 +70,18 @@ func (l *list[E]) moveToBack(e *link[E]) {
 	l.remove(e)
 	l.pushBack(e)
 }
+
+// moveToFront makes e the first of l, whether it was in l or in no list.
+func (l *list[E]) moveToFront(e *link[E]) {
+	if l.front == e {
+		return
+	}
+	l.remove(e)
+	if l.front == nil {
+		l.pushBack(e)
+		return
+	}
+	e.in, e.next = l, l.front
+	l.front.prev, l.front = e, e
+	l.n++
+}

@@ -87,12 +87,31 @@ func (b *Batcher[T]) enliven(p *partition[T], now time.Time) {
 // evict seals what is pending in p and forgets p as soon as its last export has
 // ended. Requires b.mu held.
 func (b *Batcher[T]) evict(p *partition[T], now time.Time) {
-	b.stats.Evictions++
+	if !p.grid.lapsed { // otherwise it was only kept for what might come
+		b.stats.Evictions++
+	}
 	b.ticker.stop(&p.grid, now)
 	if p.open != nil {
 		b.seal(p, TriggerEvicted, now)
 	} else {
 		b.rest(p)
+	}
+}
+
+// mostKept is the longest timeout with which a partition is kept until its next tick when a full batch has left.
+const mostKept = 10 * time.Second
+
+// endGrid ends the ticks of p, whose batch leaves before its tick. A partition with keys is kept until then
+// if that is soon: who fills batches is likely to go on, and to forget a partition with each and make it
+// anew takes most of the allocations of a small batch. It is the first to make room for another one.
+// Requires b.mu held.
+func (b *Batcher[T]) endGrid(p *partition[T], now time.Time) {
+	if b.only != nil || b.set.Timeout > mostKept {
+		b.ticker.stop(&p.grid, now)
+		return
+	}
+	if b.ticker.lapse(&p.grid); p.grid.armed() {
+		b.live.moveToFront(&p.live)
 	}
 }
 

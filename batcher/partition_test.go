@@ -208,6 +208,95 @@ func testNotForgottenByTick[T any](t *testing.T, kind batchertest.Kind[T]) {
 	r.stop()
 }
 
+func TestPartitionIsKeptUntilItsTickWhenAFullBatchHasLeft(t *testing.T) {
+	each(t, testKeptUntilTick, testKeptUntilTick, testKeptUntilTick, testKeptUntilTick)
+}
+
+func testKeptUntilTick[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MetadataKeys = []string{"tenant"}
+	set.SendBatchSize = 10
+	r := newRig(t, kind, set, nil)
+	fill := func() {
+		require.NoError(t, r.try(tenant("a"), 5))
+		time.Sleep(300 * time.Millisecond)
+		require.NoError(t, r.try(tenant("a"), 5))
+		synctest.Wait()
+	}
+	fill() // at 0.3 s
+	require.EqualValues(t, 1, r.Stats().Batches[batcher.TriggerSize])
+	require.Equal(t, 1, r.Partitions())
+	require.EqualValues(t, 1, r.Stats().LivePartitions)
+
+	time.Sleep(500 * time.Millisecond)
+	accepted := time.Now() // at 0.8 s
+	require.NoError(t, r.try(tenant("a"), 1))
+	time.Sleep(time.Second)
+	synctest.Wait()
+	batches := r.sink.Batches()
+	require.Len(t, batches, 2)
+	require.Equal(t, time.Second, batches[1].At.Sub(accepted), "the first item after a full batch begins a new grid")
+	time.Sleep(time.Second)
+	synctest.Wait()
+	require.Zero(t, r.Partitions())
+	require.False(t, r.Armed())
+
+	fill() // 0.3 s after its first item
+	time.Sleep(700*time.Millisecond - 1)
+	require.Equal(t, 1, r.Partitions())
+	time.Sleep(1)
+	synctest.Wait()
+	require.Zero(t, r.Partitions(), "nothing has come until its tick")
+	require.Zero(t, r.Stats().LivePartitions)
+	require.False(t, r.Armed())
+	r.stop()
+}
+
+// What is only kept for what might come makes room first, and is no loss.
+func TestPartitionThatOnlyIsKeptIsNotEvicted(t *testing.T) {
+	each(t, testKeptIsNotEvicted, testKeptIsNotEvicted, testKeptIsNotEvicted, testKeptIsNotEvicted)
+}
+
+func testKeptIsNotEvicted[T any](t *testing.T, kind batchertest.Kind[T]) {
+	set := defaults()
+	set.MetadataKeys = []string{"tenant"}
+	set.MetadataCardinalityLimit = 2
+	set.SendBatchSize = 10
+	r := newRig(t, kind, set, nil)
+	require.NoError(t, r.try(tenant("pending"), 1))
+	for i := range 100 {
+		require.NoError(t, r.try(tenant(fmt.Sprint(i)), 5))
+		require.NoError(t, r.try(tenant(fmt.Sprint(i)), 5))
+		synctest.Wait()
+		require.Equal(t, 2, r.Partitions())
+	}
+	s := r.Stats()
+	require.EqualValues(t, 100, s.Batches[batcher.TriggerSize])
+	require.Zero(t, s.Evictions)
+	r.stop()
+}
+
+func TestPartitionIsNotKeptForLong(t *testing.T) {
+	each(t, testNotKeptForLong, testNotKeptForLong, testNotKeptForLong, testNotKeptForLong)
+}
+
+func testNotKeptForLong[T any](t *testing.T, kind batchertest.Kind[T]) {
+	for timeout, kept := range map[time.Duration]int{batcher.MostKept: 1, batcher.MostKept + 1: 0} {
+		set := defaults()
+		set.MetadataKeys = []string{"tenant"}
+		set.SendBatchSize = 10
+		set.Timeout = timeout
+		r := newRig(t, kind, set, nil)
+		require.NoError(t, r.try(tenant("a"), 5))
+		require.NoError(t, r.try(tenant("a"), 5))
+		synctest.Wait()
+		require.Equal(t, kept, r.Partitions(), timeout)
+		require.Equal(t, kept > 0, r.Armed())
+		r.stop()
+		require.False(t, r.Armed())
+	}
+}
+
 func FuzzPartitionKey(f *testing.F) {
 	f.Add("a", "b", "", "", uint8(3), uint8(1))
 	f.Add("x", "user", "y", "", uint8(0x31), uint8(0x13))

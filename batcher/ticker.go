@@ -8,6 +8,9 @@ type grid[P any] struct {
 	owner *P
 	next  time.Time
 	at    int // index in ticker.grids, plus one; 0 while no tick is armed
+	// lapsed is set where a tick is armed although the grid has ended: it only forgets the
+	// owner, and what is next begins a new grid.
+	lapsed bool
 }
 
 func (g *grid[P]) armed() bool { return g.at > 0 }
@@ -34,12 +37,15 @@ func newTicker[P any](interval time.Duration) *ticker[P] {
 	return t
 }
 
-// start arms a grid with t0 = now. Requires that it is not armed.
+// ticks tells whether a grid is armed and has not ended.
+func (g *grid[P]) ticks() bool { return g.armed() && !g.lapsed }
+
+// start arms a grid with t0 = now. Requires that it does not tick.
 func (t *ticker[P]) start(g *grid[P], now time.Time) { t.startAt(g, now.Add(t.interval), now) }
 
-// startAt arms a grid whose first tick is at the given time. Requires that it is not armed.
+// startAt arms a grid whose first tick is at the given time. Requires that it does not tick.
 func (t *ticker[P]) startAt(g *grid[P], at, now time.Time) {
-	g.next = at
+	g.next, g.lapsed = at, false
 	t.grids.put(g)
 	t.set(now)
 }
@@ -49,9 +55,13 @@ func (t *ticker[P]) stop(g *grid[P], now time.Time) {
 	if !g.armed() {
 		return
 	}
+	g.lapsed = false
 	t.grids.remove(g)
 	t.set(now)
 }
+
+// lapse ends a grid, but leaves its next tick armed, if it is.
+func (t *ticker[P]) lapse(g *grid[P]) { g.lapsed = g.armed() }
 
 // due returns the partition whose tick is the earliest if that tick is not after
 // now, and how late it is. The caller must advance or stop its grid.
