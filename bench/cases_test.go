@@ -90,7 +90,7 @@ func unaligned(items, size int) *load {
 	return &load{
 		name: "Unaligned", keys: fmt.Sprintf("items=%d/size=%d", items, size), full: items > size,
 		items: items, requests: 720_000 / items, producing: producing{producers: 1}, cut: true,
-		settings: map[peer]map[string]any{boundedbatch: settings, batch: settings},
+		settings: map[peer]map[string]any{boundedbatch: settings, batch: settings, counting: nil},
 	}
 }
 
@@ -100,7 +100,7 @@ func tenantLoads() (all []*load) {
 	const items = 10
 	for _, c := range []struct{ tenants, size int }{{1000, 500}, {1, 500}, {manyTenants, 50}} {
 		for _, producers := range []int{1, 8} {
-			settings := map[peer]map[string]any{}
+			settings := map[peer]map[string]any{counting: nil}
 			for _, p := range []peer{boundedbatch, batch} {
 				settings[p] = settingsByTenant(p, defaultTimeout)
 				settings[p]["send_batch_size"] = c.size

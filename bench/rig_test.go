@@ -276,7 +276,8 @@ func (r *rig[T]) run(tb testing.TB, requests []T, how producing, entries int) (c
 
 // pool is requests of equal size that go through one peer after another. What a sink
 // has received becomes the requests of the next run, so that the memory is the same for
-// all and bounded. Each gets its place again: where producers meet, requests arrive in any
+// all and bounded. Each gets its place again, and what is made for it lies between that of its
+// neighbours: where producers meet, or tenants take turns, requests arrive in any
 // order, and after some runs every one would lie somewhere else in memory. Then most of what
 // is measured would be waiting for it, which no batcher can help.
 type pool[T any] struct {
@@ -286,7 +287,12 @@ type pool[T any] struct {
 	resources  int  // that they are divided among; 0 is 1
 	attributes int  // of each item
 	cut        bool // what a sink receives may be a piece of a request
+
+	places []arrival // where each entry is in what a sink has received
 }
+
+// arrival is an entry of a batch.
+type arrival struct{ batch, entry int }
 
 // A pool is large enough for a run of tens of milliseconds, which many producers must
 // share to meet each other, and small enough for a few hundred megabytes.
@@ -314,6 +320,7 @@ func newPoolOf[T any](s *signal[T], items, requests int) *pool[T] {
 // build makes the requests anew, and leaves no garbage.
 func (p *pool[T]) build() {
 	p.resources = max(1, p.resources)
+	p.places = make([]arrival, len(p.requests)*p.resources)
 	for i := range p.requests {
 		p.requests[i] = p.entry(i * p.resources)
 		for n := range p.resources - 1 {
@@ -359,29 +366,32 @@ func (p *pool[T]) run(tb testing.TB, r *rig[T], how producing) cost {
 	return c
 }
 
-// reclaim checks that all items have arrived and makes requests of them again.
+// reclaim checks that all items have arrived and makes requests of them again, in their order: what is made for one
+// after another lies one behind another.
 func (p *pool[T]) reclaim(tb testing.TB, r *rig[T]) {
 	tb.Helper()
 	anew := r.sink.shares || p.cut
-	arrived := 0
-	for _, b := range r.sink.take() {
+	arrived, batches := 0, r.sink.take()
+	for i, b := range batches {
 		arrived += p.signal.items(b)
 		if anew {
 			continue
 		}
-		p.unbatch(b, func(resource T) {
-			n := int(p.origin(resource).DroppedAttributesCount())
-			if i := n / p.resources; n%p.resources == 0 {
-				p.requests[i] = resource
-			} else { // behind the others, as they came
-				p.move(resource, p.requests[i])
-			}
-		})
+		for entry := range p.signal.resources(b) {
+			p.places[p.originAt(b, entry).DroppedAttributesCount()] = arrival{i, entry}
+		}
 	}
 	if want := len(p.requests) * p.items; arrived != want {
 		tb.Fatalf("%s delivered %d of %d items", r.name, arrived, want)
 	}
 	if anew {
 		p.build()
+		return
+	}
+	for i := range p.requests {
+		p.requests[i] = p.empty(0)
+		for _, at := range p.places[i*p.resources : (i+1)*p.resources] {
+			p.take(batches[at.batch], at.entry, p.requests[i])
+		}
 	}
 }

@@ -43,8 +43,10 @@ type signal[T any] struct {
 	move func(src, dst T)
 	// origin is the resource of the first entry of the outermost level.
 	origin func(T) pcommon.Resource
-	// unbatch makes one request again of each resource of a batch.
-	unbatch func(batch T, each func(request T))
+	// originAt is the resource of an entry of the outermost level.
+	originAt func(data T, entry int) pcommon.Resource
+	// take moves an entry of the outermost level of a batch behind those of a request.
+	take func(batch T, entry int, request T)
 	// rejoin moves the items of a piece, all under one resource and one scope, behind
 	// those of a request that build has made.
 	rejoin func(piece, request T)
@@ -136,14 +138,11 @@ var traces = signal[ptrace.Traces]{
 		td.ResourceSpans().EnsureCapacity(resources)
 		return td
 	},
-	move:   func(src, dst ptrace.Traces) { src.ResourceSpans().MoveAndAppendTo(dst.ResourceSpans()) },
-	origin: func(td ptrace.Traces) pcommon.Resource { return td.ResourceSpans().At(0).Resource() },
-	unbatch: func(batch ptrace.Traces, each func(ptrace.Traces)) {
-		for _, rs := range batch.ResourceSpans().All() {
-			td := ptrace.NewTraces()
-			rs.MoveTo(td.ResourceSpans().AppendEmpty())
-			each(td)
-		}
+	move:     func(src, dst ptrace.Traces) { src.ResourceSpans().MoveAndAppendTo(dst.ResourceSpans()) },
+	origin:   func(td ptrace.Traces) pcommon.Resource { return td.ResourceSpans().At(0).Resource() },
+	originAt: func(td ptrace.Traces, entry int) pcommon.Resource { return td.ResourceSpans().At(entry).Resource() },
+	take: func(batch ptrace.Traces, entry int, request ptrace.Traces) {
+		batch.ResourceSpans().At(entry).MoveTo(request.ResourceSpans().AppendEmpty())
 	},
 	rejoin: func(piece, request ptrace.Traces) {
 		spansOf(piece).MoveAndAppendTo(spansOf(request))
@@ -204,14 +203,11 @@ var logs = signal[plog.Logs]{
 		ld.ResourceLogs().EnsureCapacity(resources)
 		return ld
 	},
-	move:   func(src, dst plog.Logs) { src.ResourceLogs().MoveAndAppendTo(dst.ResourceLogs()) },
-	origin: func(ld plog.Logs) pcommon.Resource { return ld.ResourceLogs().At(0).Resource() },
-	unbatch: func(batch plog.Logs, each func(plog.Logs)) {
-		for _, rl := range batch.ResourceLogs().All() {
-			ld := plog.NewLogs()
-			rl.MoveTo(ld.ResourceLogs().AppendEmpty())
-			each(ld)
-		}
+	move:     func(src, dst plog.Logs) { src.ResourceLogs().MoveAndAppendTo(dst.ResourceLogs()) },
+	origin:   func(ld plog.Logs) pcommon.Resource { return ld.ResourceLogs().At(0).Resource() },
+	originAt: func(ld plog.Logs, entry int) pcommon.Resource { return ld.ResourceLogs().At(entry).Resource() },
+	take: func(batch plog.Logs, entry int, request plog.Logs) {
+		batch.ResourceLogs().At(entry).MoveTo(request.ResourceLogs().AppendEmpty())
 	},
 	rejoin: func(piece, request plog.Logs) {
 		recordsOf(piece).MoveAndAppendTo(recordsOf(request))
@@ -284,14 +280,11 @@ var metrics = signal[pmetric.Metrics]{
 		md.ResourceMetrics().EnsureCapacity(resources)
 		return md
 	},
-	move:   func(src, dst pmetric.Metrics) { src.ResourceMetrics().MoveAndAppendTo(dst.ResourceMetrics()) },
-	origin: func(md pmetric.Metrics) pcommon.Resource { return md.ResourceMetrics().At(0).Resource() },
-	unbatch: func(batch pmetric.Metrics, each func(pmetric.Metrics)) {
-		for _, rm := range batch.ResourceMetrics().All() {
-			md := pmetric.NewMetrics()
-			rm.MoveTo(md.ResourceMetrics().AppendEmpty())
-			each(md)
-		}
+	move:     func(src, dst pmetric.Metrics) { src.ResourceMetrics().MoveAndAppendTo(dst.ResourceMetrics()) },
+	origin:   func(md pmetric.Metrics) pcommon.Resource { return md.ResourceMetrics().At(0).Resource() },
+	originAt: func(md pmetric.Metrics, entry int) pcommon.Resource { return md.ResourceMetrics().At(entry).Resource() },
+	take: func(batch pmetric.Metrics, entry int, request pmetric.Metrics) {
+		batch.ResourceMetrics().At(entry).MoveTo(request.ResourceMetrics().AppendEmpty())
 	},
 	// A metric that was cut is made whole again, or each run would have more of them.
 	rejoin: func(piece, request pmetric.Metrics) {

@@ -121,6 +121,8 @@ var groups = []group{
 			{what: "100 {signal}, batches of {size}", of: "Unaligned/signal=traces|logs/items=100/size=8192", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
 			{what: "30 {signal}, batches of {size}", of: "Unaligned/signal=traces|logs/items=30/size=1000", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
 			{what: "{items} {signal}, batches of {size}", of: "Unaligned/signal=traces|logs/items=5000/size=512", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+			{what: "counting alone, {items} {signal}", of: "Unaligned/signal=traces|logs/items=10|100/size=8192", num: cpu("counting"), den: to(cpu, "batch"), against: "batch"},
+			{what: "counting alone, {items} {signal}", of: "Unaligned/signal=traces|logs/items=30/size=1000", num: cpu("counting"), den: to(cpu, "batch"), against: "batch"},
 		},
 	},
 	{
@@ -152,6 +154,7 @@ var groups = []group{
 			{what: "CPU, {signal}, {tenants}, {producers}", of: "Tenants/signal=traces|logs/tenants=1000/producers=1|8", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.30)},
 			{what: "CPU, {signal}, {tenants}, {producers}", of: "Tenants/signal=metrics/tenants=1000/producers=1|8", num: cpu(us), den: to(cpu, "batch"), against: "batch", bar: atMost(0.36)},
 			{what: "CPU, {signal}, {tenants}, {producers}", of: "Tenants/signal=traces|logs/tenants=1|10000/producers=1|8", num: cpu(us), den: to(cpu, "batch"), against: "batch"},
+			{what: "counting alone, {signal}, {tenants}, {producers}", of: "Tenants/signal=traces|logs|metrics/tenants=1000/producers=1|8", num: cpu("counting"), den: to(cpu, "batch"), against: "batch"},
 			{what: "allocations of a request, {signal}, {tenants}, {producers}", of: "Tenants/signal=traces|logs/tenants=1000/producers=1|8", num: allocsEach(us), bar: atMost(1)},
 		},
 	},
