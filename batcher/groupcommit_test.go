@@ -14,7 +14,7 @@ import (
 )
 
 func TestGroupCommitCostsALoneCallerOnlyTheExport(t *testing.T) {
-	each(t, testLoneCaller, testLoneCaller, testLoneCaller, testLoneCaller)
+	eachAlone(t, testLoneCaller, testLoneCaller, testLoneCaller, testLoneCaller)
 }
 
 func testLoneCaller[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -32,7 +32,7 @@ func testLoneCaller[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGroupCommitMergesConcurrentCallers(t *testing.T) {
-	each(t, testMerged, testMerged, testMerged, testMerged)
+	eachAlone(t, testMerged, testMerged, testMerged, testMerged)
 }
 
 func testMerged[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -71,7 +71,7 @@ func testMerged[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGroupCommitIsEachPartitionsOwn(t *testing.T) {
-	each(t, testGroupPartitions, testGroupPartitions, testGroupPartitions, testGroupPartitions)
+	eachAlone(t, testGroupPartitions, testGroupPartitions, testGroupPartitions, testGroupPartitions)
 }
 
 // Two slots, three tenants: a tenant with nothing on its way goes as soon as a slot is
@@ -110,7 +110,7 @@ func testGroupPartitions[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGroupCommitKeepsTheTimeout(t *testing.T) {
-	each(t, testGroupTimeout, testGroupTimeout, testGroupTimeout, testGroupTimeout)
+	eachAlone(t, testGroupTimeout, testGroupTimeout, testGroupTimeout, testGroupTimeout)
 }
 
 func testGroupTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
@@ -129,7 +129,7 @@ func testGroupTimeout[T any](t *testing.T, kind batchertest.Kind[T]) {
 }
 
 func TestGroupCommitDoesNotHammerAFailingDownstream(t *testing.T) {
-	each(t, testGroupRetry, testGroupRetry, testGroupRetry, testGroupRetry)
+	eachAlone(t, testGroupRetry, testGroupRetry, testGroupRetry, testGroupRetry)
 }
 
 // While a batch waits for its retry its partition is not idle: what comes gathers.

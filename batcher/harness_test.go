@@ -40,9 +40,22 @@ var longWithProfiles = map[string]bool{
 	"TestIsolationEndsAfter64Exports":                      true,
 }
 
-// each runs one generic test body for every signal, each in a bubble of virtual time. Profiles
+// each runs one generic test body for every signal, each in a bubble of virtual time, while other tests run. Profiles
 // are left out where the test is about cuts between any two items.
 func each(
+	t *testing.T,
+	traces func(*testing.T, batchertest.Kind[ptrace.Traces]),
+	logs func(*testing.T, batchertest.Kind[plog.Logs]),
+	metrics func(*testing.T, batchertest.Kind[pmetric.Metrics]),
+	profiles ...func(*testing.T, batchertest.Kind[*batcher.ProfilesData]),
+) {
+	t.Helper()
+	t.Parallel()
+	eachAlone(t, traces, logs, metrics, profiles...)
+}
+
+// eachAlone is each for tests that look at the whole process, or depend on when goroutines run.
+func eachAlone(
 	t *testing.T,
 	traces func(*testing.T, batchertest.Kind[ptrace.Traces]),
 	logs func(*testing.T, batchertest.Kind[plog.Logs]),

@@ -25,7 +25,7 @@ import (
 const crowd = 10_000 // live partitions at a shutdown
 
 func TestShutdownDeliversTenThousandTenants(t *testing.T) {
-	each(t, testCrowdDrains, testCrowdDrains, testCrowdDrains, testCrowdDrains)
+	eachAlone(t, testCrowdDrains, testCrowdDrains, testCrowdDrains, testCrowdDrains)
 }
 
 // Some of the tenants have something sealed or in flight as well, as the first tick has

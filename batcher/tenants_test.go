@@ -22,7 +22,7 @@ import (
 // batch refuses the thousand and first tenant for the rest of its life, and keeps a
 // goroutine for each of the thousand.
 func TestAHundredThousandTenantsAreServedAndForgotten(t *testing.T) {
-	each(
+	eachAlone(
 		t,
 		func(t *testing.T, kind batchertest.Kind[ptrace.Traces]) { testTenants(t, kind, 20_000) },
 		func(t *testing.T, kind batchertest.Kind[plog.Logs]) { testTenants(t, kind, 100_000) },
@@ -129,7 +129,7 @@ func testTenants[T any](t *testing.T, kind batchertest.Kind[T], tenants int) {
 }
 
 func TestTenantsCostNoGoroutineEach(t *testing.T) {
-	each(t, testTenantGoroutines, testTenantGoroutines, testTenantGoroutines, testTenantGoroutines)
+	eachAlone(t, testTenantGoroutines, testTenantGoroutines, testTenantGoroutines, testTenantGoroutines)
 }
 
 func testTenantGoroutines[T any](t *testing.T, kind batchertest.Kind[T]) {
