@@ -101,10 +101,10 @@ var claims = map[string][]claim{
 		{of: cpu, against: batch, bar: bar{aim: 0.20, held: 0.35}}, helperShare, fewerBytes, nearFloor,
 	},
 	"Consume/items=10/producers=8": {
-		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.6}}, helperShare.now(0.35), fewerBytes,
+		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.45}}, helperShare.now(0.35), fewerBytes,
 	},
 	"Consume/items=10/producers=64": {
-		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.6}}, helperShare.now(0.35), fewerBytes.now(0.5),
+		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.45}}, helperShare.now(0.35), fewerBytes.now(0.5),
 	},
 	"Consume/items=100/producers=1":  {{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.6}}, helperShare},
 	"Consume/items=100/producers=8":  {{of: cpu, against: batch, bar: bar{aim: 0.45, held: 0.65}}, helperShare.now(0.25)},
@@ -126,10 +126,10 @@ var claims = map[string][]claim{
 	"Unaligned/items=30/size=1000":  {{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.75}}},
 
 	"Tenants/items=10/tenants=1000/producers=1": {
-		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.5}}, {of: allocations, bar: bar{aim: tenantKeys, held: 1.15}},
+		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.4}}, {of: allocations, bar: bar{aim: tenantKeys, held: 1.15}},
 	},
 	"Tenants/items=10/tenants=1000/producers=8": {
-		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.8}}, {of: allocations, bar: bar{aim: tenantKeys, held: 1.15}},
+		{of: cpu, against: batch, bar: bar{aim: 0.30, held: 0.65}}, {of: allocations, bar: bar{aim: tenantKeys, held: 1.15}},
 	},
 
 	"Contest/contest=slow_downstream": {

@@ -270,11 +270,7 @@ func newLoadPool[T any](s *signal[T], l *load, p peer) *pool[T] {
 
 func newLoadRig[T any](tb testing.TB, s *signal[T], p peer, l *load) *rig[T] {
 	tb.Helper()
-	entries := s.resources
-	if l.cut {
-		entries = s.items
-	}
-	return newRig(tb, s, p, l.settings[p], &sink[T]{entries: entries, delay: l.delay, shares: l.shares})
+	return newRig(tb, s, p, l.settings[p], &sink[T]{entries: s.resources, delay: l.delay, shares: l.shares, cut: l.cut})
 }
 
 // benchmarkLoads makes benchmarks of the loads of that name, for profiles and for compare.sh.

@@ -26,8 +26,36 @@ type merging struct {
 	encoded        [2]int    // bytes of the last batch
 }
 
+// prices are what merging adds to the CPU of a request in each round, what encoding and decoding takes less, and what it takes
+// of what it took.
+func (m *merging) prices() (price, saved, codec []float64) {
+	for i, with := range m.consume[1] {
+		price = append(price, cpuPerRequest(with)-cpuPerRequest(m.consume[0][i]))
+		saved = append(saved, cpuPerRequest(m.codec[0][i])-cpuPerRequest(m.codec[1][i]))
+		codec = append(codec, cpuPerRequest(m.codec[1][i])/cpuPerRequest(m.codec[0][i]))
+	}
+	return price, saved, codec
+}
+
+// misses tells whether a bar for requests of that many items is missed.
+func (m *merging) misses(items int) bool {
+	price, saved, codec := m.prices()
+	return mergeShare.missed(median(quotients(price, saved)), *marginFlag) ||
+		items == 1 && mergedCodec.missed(median(codec), *marginFlag)
+}
+
+// add adds the rounds of another measurement.
+func (m *merging) add(more merging) {
+	for i := range m.consume {
+		m.consume[i] = append(m.consume[i], more.consume[i]...)
+		m.codec[i] = append(m.codec[i], more.codec[i]...)
+	}
+}
+
 // TestMergingPays holds the CPU that merge_resources adds to a request, which is one incoming resource, against what encoding
-// and decoding takes less for it. Everything is of one round; medians decide.
+// and decoding takes less for it. Everything is of one round; medians decide. What misses is measured again, up to three times,
+// and all rounds decide: with 10 items a request what is saved is a tenth of what encoding and decoding takes, and
+// some rounds differ by as much.
 func TestMergingPays(t *testing.T) {
 	skipIfShort(t)
 	table := newTable("merge_resources", "items", "price", "bar", "saved", "price/saved", "from", "to", "bar",
@@ -36,12 +64,10 @@ func TestMergingPays(t *testing.T) {
 	for _, s := range measured() {
 		for _, items := range []int{1, 10} {
 			of := s.compareMerging(t, items)
-			var price, saved, codec []float64
-			for i, with := range of.consume[1] {
-				price = append(price, cpuPerRequest(with)-cpuPerRequest(of.consume[0][i]))
-				saved = append(saved, cpuPerRequest(of.codec[0][i])-cpuPerRequest(of.codec[1][i]))
-				codec = append(codec, cpuPerRequest(of.codec[1][i])/cpuPerRequest(of.codec[0][i]))
+			for n := 0; n < moreLoads && of.misses(items); n++ {
+				of.add(s.compareMerging(t, items))
 			}
+			price, saved, codec := of.prices()
 			shares := quotients(price, saved)
 			share, less, shrinks := median(shares), median(codec), float64(of.encoded[0])/float64(of.encoded[1])
 			lessBar, shrinkBar := "none", "none"
