@@ -244,7 +244,7 @@ func testKeptUntilTick[T any](t *testing.T, kind batchertest.Kind[T]) {
 	fill() // 0.3 s after its first item
 	time.Sleep(700*time.Millisecond - 1)
 	require.Equal(t, 1, r.Partitions())
-	time.Sleep(1)
+	time.Sleep(time.Nanosecond)
 	synctest.Wait()
 	require.Zero(t, r.Partitions(), "nothing has come until its tick")
 	require.Zero(t, r.Stats().LivePartitions)
