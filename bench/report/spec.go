@@ -464,7 +464,7 @@ const (
 		"decoding and batching take more"
 	shortHops = "more than half of the CPU is gRPC and the network, and another tenth is the scheduler (see Where the CPU of a pipeline " +
 		"goes): what the size of batches can change, decoding, encoding and garbage collection, is a third. 0.85 was expected where " +
-		"decoding alone is more than half"
+		"decoding alone is more than half. Tried: other sizes (see CPU of a whole pipeline by size of batches)"
 	shortHopsLarge = "batches of 1,024 hold less, are collected more often (gcs/s in the results), and the CPU of it all hardly changes"
 )
 
