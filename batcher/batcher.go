@@ -441,8 +441,9 @@ func (b *Batcher[T]) refuse(r *refusal[T], items int) error {
 // is full. If the time for shutting down ends meanwhile, it returns the refusal with
 // what it has not placed. Requires b.mu held, and releases it.
 func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, size Size, sizes *Sizes) *refusal[T] {
+	cut := false
 	for size.Items > 0 && !b.fits(p.open, data, size) {
-		if b.nearlyFull(p.open) || b.couldStay(p.open, size, sizes) {
+		if b.nearlyFull(p.open) || cut && b.tookAlong(p.open, size, sizes) {
 			b.seal(p, TriggerSize, time.Now())
 			continue
 		}
@@ -451,7 +452,7 @@ func (b *Batcher[T]) accept(c *caller[T], p *partition[T], data T, size Size, si
 			b.mu.Unlock()
 			return r
 		}
-		data, size, sizes = rest.data, rest.Size, left
+		data, size, sizes, cut = rest.data, rest.Size, left, true
 	}
 	switch bt := p.line.last(); {
 	case size.Items == 0: // all of it was in full batches, or lost

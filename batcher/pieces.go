@@ -14,10 +14,10 @@ func (b *Batcher[T]) nearlyFull(bt *batch[T]) bool {
 	return bt != nil && (bt.items >= b.limit.Items-b.limit.Items/10 || bt.bytes >= b.limit.Bytes-b.limit.Bytes/10)
 }
 
-// couldStay tells whether a request that does not fit into an open batch was measured as a whole, and fits into a
-// batch of its own. To cut it each item would have to be measured again. It is small, or else this has not been
-// foreseen, see likelyCut.
-func (b *Batcher[T]) couldStay(bt *batch[T], size Size, sizes *Sizes) bool {
+// tookAlong tells whether what is left of a request that was cut, and does not fit into an open batch that was opened
+// meanwhile, has taken along something without items: then its sizes are not known. To cut it again everything would have
+// to be measured again, and what has no items could find no room any more. It fits into a batch of its own.
+func (b *Batcher[T]) tookAlong(bt *batch[T], size Size, sizes *Sizes) bool {
 	return bt != nil && sizes == nil && b.weighs() && b.sharing == nil && size.within(b.limit)
 }
 

@@ -234,8 +234,8 @@ var unlimited = Size{math.MaxInt, math.MaxInt, math.MaxInt}
 // likelyCut tells whether a request of so many items is likely enough to be cut that everything
 // in it is measured by itself at once. That takes a tenth longer, more or less, than to measure
 // the whole, so it pays where a request is a tenth of a batch and one in ten is cut. That it has as
-// many bytes for each item as others had is a guess. A request of which this was not foreseen is not cut, see
-// couldStay, unless it exceeds a batch: only then is it measured again.
+// many bytes for each item as others had is a guess. A request of which this was not foreseen is measured again if
+// it is cut.
 func (b *Batcher[T]) likelyCut(items int) bool {
 	const share, large = 10, 500
 	return items >= min(large, b.limit.Items/share) || int64(items)*b.itemBytes.Load() >= int64(b.limit.Bytes/share)
@@ -245,8 +245,8 @@ func (b *Batcher[T]) likelyCut(items int) bool {
 const firstItemBytes = 500
 
 // noteItemBytes makes the guess better. It is about the most that the items of a request had lately: one that
-// is too large makes requests be measured item by item that are not cut, and one that is too small makes batches
-// leave before they are full, or a request be measured twice.
+// is too large makes requests be measured item by item that are not cut, and one that is too small makes a request
+// be measured twice.
 func (b *Batcher[T]) noteItemBytes(size Size) {
 	const decay = 64 // requests, roughly
 	if !b.weighsBytes {
