@@ -5,8 +5,10 @@ package batchertest
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/xpdata/entity"
@@ -35,20 +37,29 @@ type Kind[T any] struct {
 	// MarshalSingles is what Singles and Marshal make of data, for who can do that faster.
 	MarshalSingles func(T) (ids []int, encodings [][]byte)
 
-	made *sync.Map // encodings of items alone, by their identities
+	made *encodings
 }
 
-// mostMade bounds what is kept: some tests watch the heap.
-const mostMade = 2000
+// encodings are those of items that are alone, by their identities. Every Kind of a signal has the same: to make an
+// item again for each check that it is as it was made is most of what many tests take. It is safe for concurrent use.
+type encodings struct {
+	known sync.Map
+	bytes atomic.Int64
+}
+
+var madeTraces, madeLogs, madeMetrics, madeProfiles encodings
+
+// mostMade bounds the bytes of what is kept for a signal.
+const mostMade = 32 << 20
 
 // encoding is what the item with an identity encodes to if it is alone.
 func (k Kind[T]) encoding(id int) ([]byte, error) {
-	if known, ok := k.made.Load(id); ok {
+	if known, ok := k.made.known.Load(id); ok {
 		return known.([]byte), nil
 	}
 	encoding, err := k.Marshal(k.Make(id, 1))
-	if id < mostMade {
-		k.made.Store(id, encoding)
+	if err == nil && k.made.bytes.Add(int64(len(encoding))) <= mostMade {
+		k.made.known.Store(id, encoding)
 	}
 	return encoding, err
 }
@@ -171,10 +182,10 @@ func TeamText(id int) []string {
 }
 
 func scope(s pcommon.InstrumentationScope, id int) {
-	s.SetName(fmt.Sprint("scope ", id/perScope))
+	s.SetName("scope " + strconv.Itoa(id/perScope))
 	s.SetVersion("v1")
 	s.Attributes().PutInt("scope", int64(id/perScope))
 	s.SetDroppedAttributesCount(uint32(id / perScope))
 }
 
-func schema(of string, n int) string { return fmt.Sprintf("https://example.com/%s/%d", of, n) }
+func schema(of string, n int) string { return "https://example.com/" + of + "/" + strconv.Itoa(n) }

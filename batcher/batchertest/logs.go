@@ -1,8 +1,7 @@
 package batchertest
 
 import (
-	"fmt"
-	"sync"
+	"strconv"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -14,7 +13,7 @@ import (
 func Logs() Kind[plog.Logs] {
 	return Kind[plog.Logs]{
 		batcher.Logs(), makeLogs, bareLogs, all(singleLogs),
-		new(plog.ProtoMarshaler).MarshalLogs, new(plog.ProtoMarshaler).MarshalLogs, new(plog.JSONMarshaler).MarshalLogs, nil, new(sync.Map),
+		new(plog.ProtoMarshaler).MarshalLogs, new(plog.ProtoMarshaler).MarshalLogs, new(plog.JSONMarshaler).MarshalLogs, nil, &madeLogs,
 	}
 }
 
@@ -72,7 +71,7 @@ func logRecord(r plog.LogRecord, id int) {
 	r.Body().SetInt(int64(id))
 	r.SetTimestamp(pcommon.Timestamp(id + 1))
 	r.SetSeverityText("info")
-	r.SetEventName(fmt.Sprint("event ", id, padding(id)))
+	r.SetEventName("event " + strconv.Itoa(id) + padding(id))
 	r.SetTraceID(pcommon.TraceID{byte(id)})
 	r.Attributes().PutEmptyMap("nested").PutInt("id", int64(id))
 	r.SetDroppedAttributesCount(uint32(id + 1))

@@ -1,8 +1,7 @@
 package batchertest
 
 import (
-	"fmt"
-	"sync"
+	"strconv"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -14,7 +13,7 @@ import (
 func Metrics() Kind[pmetric.Metrics] {
 	return Kind[pmetric.Metrics]{
 		batcher.Metrics(), makeMetrics, bareMetrics, all(singleMetrics),
-		new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.JSONMarshaler).MarshalMetrics, nil, new(sync.Map),
+		new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.ProtoMarshaler).MarshalMetrics, new(pmetric.JSONMarshaler).MarshalMetrics, nil, &madeMetrics,
 	}
 }
 
@@ -82,7 +81,7 @@ func singleMetrics(data pmetric.Metrics) (ids []int, singles []pmetric.Metrics) 
 // identity too.
 func metric(m pmetric.Metric, id int) {
 	n := id / perMetric
-	m.SetName(fmt.Sprint("metric ", n))
+	m.SetName("metric " + strconv.Itoa(n))
 	m.SetUnit("1")
 	m.SetDescription("description")
 	m.Metadata().PutInt("metadata", int64(n))

@@ -2,8 +2,7 @@ package batchertest
 
 import (
 	"encoding/binary"
-	"fmt"
-	"sync"
+	"strconv"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -22,7 +21,7 @@ func Profiles() Kind[*batcher.ProfilesData] {
 		func(data *batcher.ProfilesData) ([]byte, error) {
 			return new(pprofile.JSONMarshaler).MarshalProfiles(copyOf(data))
 		},
-		marshalSingleProfiles, new(sync.Map),
+		marshalSingleProfiles, &madeProfiles,
 	}
 }
 
@@ -168,15 +167,22 @@ func marshalSingleProfiles(data *batcher.ProfilesData) (ids []int, encodings [][
 	return ids, encodings
 }
 
-// lexicon fills a dictionary.
+// lexicon fills a dictionary. It and meaning are most of what tests of profiles take, so that they do without fmt.
 type lexicon struct {
 	pprofile.ProfilesDictionary
-	known map[string]int32
+	known map[entry]int32
+	texts map[string]int32
+}
+
+// entry is what is called n among those of a kind.
+type entry struct {
+	kind string
+	n    int
 }
 
 // newLexicon begins with so many entries in each table that nothing refers to.
 func newLexicon(d pprofile.ProfilesDictionary, extras int) *lexicon {
-	x := &lexicon{d, map[string]int32{"string ": 0}}
+	x := &lexicon{d, map[entry]int32{}, map[string]int32{"": 0}}
 	d.StringTable().Append("")
 	d.FunctionTable().AppendEmpty()
 	d.MappingTable().AppendEmpty()
@@ -188,38 +194,40 @@ func newLexicon(d pprofile.ProfilesDictionary, extras int) *lexicon {
 		x.stack(-10 - i)
 		x.link(-10 - i)
 		x.attribute(-10 - i)
-		x.text(fmt.Sprint("extra ", i))
+		x.numbered("extra ", i)
 	}
 	return x
 }
 
 // once returns the index under which add has added what is called like that.
 func (x *lexicon) once(kind string, n int, add func() int32) int32 {
-	key := fmt.Sprint(kind, " ", n)
-	i, known := x.known[key]
+	i, known := x.known[entry{kind, n}]
 	if !known {
 		i = add()
-		x.known[key] = i
+		x.known[entry{kind, n}] = i
 	}
 	return i
 }
 
 func (x *lexicon) text(s string) int32 {
-	i, known := x.known["string "+s]
+	i, known := x.texts[s]
 	if !known {
 		x.StringTable().Append(s)
 		i = int32(x.StringTable().Len() - 1)
-		x.known["string "+s] = i
+		x.texts[s] = i
 	}
 	return i
 }
 
+// numbered is text of a name and a number.
+func (x *lexicon) numbered(name string, n int) int32 { return x.text(name + strconv.Itoa(n)) }
+
 func (x *lexicon) function(n int) int32 {
 	return x.once("function", n, func() int32 {
 		f := x.FunctionTable().AppendEmpty()
-		f.SetNameStrindex(x.text(fmt.Sprint("function ", n)))
-		f.SetSystemNameStrindex(x.text(fmt.Sprint("_function", n)))
-		f.SetFilenameStrindex(x.text(fmt.Sprint("file ", n/3)))
+		f.SetNameStrindex(x.numbered("function ", n))
+		f.SetSystemNameStrindex(x.numbered("_function", n))
+		f.SetFilenameStrindex(x.numbered("file ", n/3))
 		f.SetStartLine(int64(n))
 		return int32(x.FunctionTable().Len() - 1)
 	})
@@ -232,7 +240,7 @@ func (x *lexicon) mapping(n int) int32 {
 		m.SetMemoryStart(uint64(n + 1))
 		m.SetMemoryLimit(uint64(n + 2))
 		m.SetFileOffset(uint64(n + 3))
-		m.SetFilenameStrindex(x.text(fmt.Sprint("binary ", n)))
+		m.SetFilenameStrindex(x.numbered("binary ", n))
 		m.AttributeIndices().Append(attribute)
 		return int32(x.MappingTable().Len() - 1)
 	})
@@ -277,13 +285,13 @@ func (x *lexicon) link(n int) int32 {
 func (x *lexicon) attribute(n int) int32 {
 	return x.once("attribute", n, func() int32 {
 		a := x.AttributeTable().AppendEmpty()
-		a.SetKeyStrindex(x.text(fmt.Sprint("attribute ", n/2)))
-		a.SetUnitStrindex(x.text(fmt.Sprint("unit ", n%3)))
+		a.SetKeyStrindex(x.numbered("attribute ", n/2))
+		a.SetUnitStrindex(x.numbered("unit ", n%3))
 		switch v := a.Value(); n % 7 {
 		case 0:
 			v.SetInt(int64(n))
 		case 1:
-			v.SetStr(fmt.Sprint("value ", n))
+			v.SetStr("value " + strconv.Itoa(n))
 		case 2:
 			v.SetDouble(float64(n) / 2)
 		case 3:
@@ -291,7 +299,7 @@ func (x *lexicon) attribute(n int) int32 {
 		case 4:
 			v.SetEmptyBytes().FromRaw([]byte{byte(n), 1})
 		case 5:
-			v.SetEmptyMap().PutStr("n", fmt.Sprint(n))
+			v.SetEmptyMap().PutStr("n", strconv.Itoa(n))
 		case 6:
 			v.SetEmptySlice().AppendEmpty().SetInt(int64(n))
 		}
@@ -301,16 +309,16 @@ func (x *lexicon) attribute(n int) int32 {
 
 // profile sets what a profile is apart from its samples.
 func (x *lexicon) profile(p pprofile.Profile, n int) {
-	p.SampleType().SetTypeStrindex(x.text(fmt.Sprint("type ", n%3)))
-	p.SampleType().SetUnitStrindex(x.text(fmt.Sprint("unit ", n%2)))
-	p.PeriodType().SetTypeStrindex(x.text(fmt.Sprint("period ", n%3)))
-	p.PeriodType().SetUnitStrindex(x.text(fmt.Sprint("unit ", n%5)))
+	p.SampleType().SetTypeStrindex(x.numbered("type ", n%3))
+	p.SampleType().SetUnitStrindex(x.numbered("unit ", n%2))
+	p.PeriodType().SetTypeStrindex(x.numbered("period ", n%3))
+	p.PeriodType().SetUnitStrindex(x.numbered("unit ", n%5))
 	p.SetPeriod(int64(n + 1))
 	p.SetTime(pcommon.Timestamp(n + 1))
 	p.SetDurationNano(uint64(n + 2))
 	p.SetProfileID(pprofile.ProfileID{1, 14: byte(n >> 8), 15: byte(n)})
 	p.SetDroppedAttributesCount(uint32(n + 1))
-	p.SetOriginalPayloadFormat(fmt.Sprint("format ", n))
+	p.SetOriginalPayloadFormat("format " + strconv.Itoa(n))
 	p.OriginalPayload().FromRaw([]byte{byte(n), 2})
 	p.AttributeIndices().Append(x.attribute(n), x.attribute(n+1))
 }
@@ -348,28 +356,31 @@ type meaning struct {
 	d pprofile.ProfilesDictionary
 	b []byte
 
-	known map[any][]byte // by what they are, or where in their table
+	// What is written already.
+	resources               map[pprofile.ResourceProfiles][]byte
+	scopes                  map[pprofile.ScopeProfiles][]byte
+	attributeAt, locationAt map[int32][]byte // by index
 }
 
 func newMeaning(d pprofile.ProfilesDictionary) *meaning {
-	return &meaning{d: d, known: map[any][]byte{}}
+	return &meaning{
+		d: d, resources: map[pprofile.ResourceProfiles][]byte{}, scopes: map[pprofile.ScopeProfiles][]byte{},
+		attributeAt: map[int32][]byte{}, locationAt: map[int32][]byte{},
+	}
 }
 
-// once appends what write does, and remembers it.
-func (m *meaning) once(key any, write func()) {
-	if _, known := m.known[key]; !known {
+// once appends to m what write does, and remembers it.
+func once[K comparable](m *meaning, known map[K][]byte, key K, write func()) {
+	written, is := known[key]
+	if !is {
 		before := m.b
 		m.b = nil
 		write()
-		m.known[key], m.b = m.b, before
+		written, m.b = m.b, before
+		known[key] = written
 	}
-	m.b = append(m.b, m.known[key]...)
+	m.b = append(m.b, written...)
 }
-
-type (
-	attributeAt int32
-	locationAt  int32
-)
 
 func (m *meaning) number(n int) { m.b = binary.AppendVarint(m.b, int64(n)) }
 
@@ -389,14 +400,14 @@ func (m *meaning) header(set func(plog.ResourceLogs)) {
 }
 
 func (m *meaning) resource(r pprofile.ResourceProfiles) {
-	m.once(r, func() {
+	once(m, m.resources, r, func() {
 		m.header(func(to plog.ResourceLogs) { r.Resource().CopyTo(to.Resource()) })
 		m.text(r.SchemaUrl())
 	})
 }
 
 func (m *meaning) scope(s pprofile.ScopeProfiles) {
-	m.once(s, func() {
+	once(m, m.scopes, s, func() {
 		m.header(func(to plog.ResourceLogs) { s.Scope().CopyTo(to.ScopeLogs().AppendEmpty().Scope()) })
 		m.text(s.SchemaUrl())
 	})
@@ -418,7 +429,7 @@ func (m *meaning) names(v pprofile.ValueType) {
 func (m *meaning) attributes(l pcommon.Int32Slice) {
 	m.number(l.Len())
 	for _, i := range l.All() {
-		m.once(attributeAt(i), func() {
+		once(m, m.attributeAt, i, func() {
 			a := m.d.AttributeTable().At(int(i))
 			m.name(a.KeyStrindex())
 			m.name(a.UnitStrindex())
@@ -448,7 +459,14 @@ func (m *meaning) profile(p pprofile.Profile) {
 }
 
 func (m *meaning) sample(s pprofile.Sample) {
-	m.text(fmt.Sprint(s.Values().AsRaw(), s.TimestampsUnixNano().AsRaw()))
+	m.number(s.Values().Len())
+	for _, v := range s.Values().All() {
+		m.number(int(v))
+	}
+	m.number(s.TimestampsUnixNano().Len())
+	for _, at := range s.TimestampsUnixNano().All() {
+		m.number(int(at))
+	}
 	m.attributes(s.AttributeIndices())
 	trace, span := pcommon.TraceID{}, pcommon.SpanID{}
 	if i := s.LinkIndex(); i != 0 {
@@ -463,7 +481,7 @@ func (m *meaning) sample(s pprofile.Sample) {
 	stack := m.d.StackTable().At(int(s.StackIndex())).LocationIndices()
 	m.number(stack.Len())
 	for _, i := range stack.All() {
-		m.once(locationAt(i), func() { m.location(m.d.LocationTable().At(int(i))) })
+		once(m, m.locationAt, i, func() { m.location(m.d.LocationTable().At(int(i))) })
 	}
 }
 
@@ -474,12 +492,15 @@ func (m *meaning) location(l pprofile.Location) {
 	if i := l.MappingIndex(); i != 0 {
 		mapping = m.d.MappingTable().At(int(i))
 	}
-	m.text(fmt.Sprint(mapping.MemoryStart(), mapping.MemoryLimit(), mapping.FileOffset()))
+	m.number(int(mapping.MemoryStart()))
+	m.number(int(mapping.MemoryLimit()))
+	m.number(int(mapping.FileOffset()))
 	m.name(mapping.FilenameStrindex())
 	m.attributes(mapping.AttributeIndices())
 	m.number(l.Lines().Len())
 	for _, line := range l.Lines().All() {
-		m.text(fmt.Sprint(line.Line(), line.Column()))
+		m.number(int(line.Line()))
+		m.number(int(line.Column()))
 		f := pprofile.NewFunction()
 		if i := line.FunctionIndex(); i != 0 {
 			f = m.d.FunctionTable().At(int(i))

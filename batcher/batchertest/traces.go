@@ -2,8 +2,7 @@ package batchertest
 
 import (
 	"encoding/binary"
-	"fmt"
-	"sync"
+	"strconv"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -15,7 +14,7 @@ import (
 func Traces() Kind[ptrace.Traces] {
 	return Kind[ptrace.Traces]{
 		batcher.Traces(), makeTraces, bareTraces, all(singleTraces),
-		new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.JSONMarshaler).MarshalTraces, nil, new(sync.Map),
+		new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.ProtoMarshaler).MarshalTraces, new(ptrace.JSONMarshaler).MarshalTraces, nil, &madeTraces,
 	}
 }
 
@@ -74,8 +73,8 @@ func span(s ptrace.Span, id int) {
 	var sid pcommon.SpanID
 	binary.BigEndian.PutUint64(sid[:], uint64(id))
 	s.SetSpanID(sid)
-	s.SetName(fmt.Sprint("span ", id))
-	s.TraceState().FromRaw(fmt.Sprintf("t=%d", id))
+	s.SetName("span " + strconv.Itoa(id))
+	s.TraceState().FromRaw("t=" + strconv.Itoa(id))
 	s.Attributes().PutInt("id", int64(id))
 	s.SetDroppedAttributesCount(uint32(id + 1))
 	event := s.Events().AppendEmpty()
