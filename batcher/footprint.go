@@ -172,7 +172,7 @@ func partitionFootprint(key, values, keys int) int {
 }
 
 const (
-	partitionBlock  = 1232 // bytes of all structs, and of maps as they are on average
+	partitionBlock  = 1264 // bytes of all structs, and of maps as they are on average
 	metadataBlock   = 80   // of each key of metadata
 	dictionaryBlock = 600  // of the index of a dictionary with next to nothing in it
 )
