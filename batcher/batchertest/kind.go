@@ -41,7 +41,8 @@ type Kind[T any] struct {
 }
 
 // encodings are those of items that are alone, by their identities. Every Kind of a signal has the same: to make an
-// item again for each check that it is as it was made is most of what many tests take. It is safe for concurrent use.
+// item again for each check that it is as it was made takes as long as all the rest of many tests. It is safe for concurrent
+// use.
 type encodings struct {
 	known sync.Map
 	bytes atomic.Int64

@@ -167,7 +167,7 @@ func marshalSingleProfiles(data *batcher.ProfilesData) (ids []int, encodings [][
 	return ids, encodings
 }
 
-// lexicon fills a dictionary. It and meaning are most of what tests of profiles take, so that they do without fmt.
+// lexicon fills a dictionary. It and meaning are much of what tests of profiles take, so that they do without fmt.
 type lexicon struct {
 	pprofile.ProfilesDictionary
 	known map[entry]int32
@@ -336,13 +336,13 @@ func (x *lexicon) sample(s pprofile.Sample, id int) {
 func marshalProfiles(data *batcher.ProfilesData) ([]byte, error) {
 	pd := copyOf(data)
 	m := newMeaning(pd.Dictionary())
-	m.number(pd.ResourceProfiles().Len())
+	m.number(int64(pd.ResourceProfiles().Len()))
 	for _, r := range pd.ResourceProfiles().All() {
 		m.resource(r)
-		m.number(r.ScopeProfiles().Len())
+		m.number(int64(r.ScopeProfiles().Len()))
 		for _, s := range r.ScopeProfiles().All() {
 			m.scope(s)
-			m.number(s.Profiles().Len())
+			m.number(int64(s.Profiles().Len()))
 			for _, p := range s.Profiles().All() {
 				m.profile(p)
 			}
@@ -382,10 +382,10 @@ func once[K comparable](m *meaning, known map[K][]byte, key K, write func()) {
 	m.b = append(m.b, written...)
 }
 
-func (m *meaning) number(n int) { m.b = binary.AppendVarint(m.b, int64(n)) }
+func (m *meaning) number(n int64) { m.b = binary.AppendVarint(m.b, n) }
 
 func (m *meaning) text(s string) {
-	m.number(len(s))
+	m.number(int64(len(s)))
 	m.b = append(m.b, s...)
 }
 
@@ -427,7 +427,7 @@ func (m *meaning) names(v pprofile.ValueType) {
 }
 
 func (m *meaning) attributes(l pcommon.Int32Slice) {
-	m.number(l.Len())
+	m.number(int64(l.Len()))
 	for _, i := range l.All() {
 		once(m, m.attributeAt, i, func() {
 			a := m.d.AttributeTable().At(int(i))
@@ -443,29 +443,29 @@ func (m *meaning) attributes(l pcommon.Int32Slice) {
 func (m *meaning) profile(p pprofile.Profile) {
 	m.names(p.SampleType())
 	m.names(p.PeriodType())
-	m.number(int(p.Period()))
-	m.number(int(p.Time()))
-	m.number(int(p.DurationNano()))
+	m.number(p.Period())
+	m.number(int64(p.Time()))
+	m.number(int64(p.DurationNano()))
 	id := p.ProfileID()
 	m.text(string(id[:]))
-	m.number(int(p.DroppedAttributesCount()))
+	m.number(int64(p.DroppedAttributesCount()))
 	m.text(p.OriginalPayloadFormat())
 	m.text(string(p.OriginalPayload().AsRaw()))
 	m.attributes(p.AttributeIndices())
-	m.number(p.Samples().Len())
+	m.number(int64(p.Samples().Len()))
 	for _, s := range p.Samples().All() {
 		m.sample(s)
 	}
 }
 
 func (m *meaning) sample(s pprofile.Sample) {
-	m.number(s.Values().Len())
+	m.number(int64(s.Values().Len()))
 	for _, v := range s.Values().All() {
-		m.number(int(v))
+		m.number(v)
 	}
-	m.number(s.TimestampsUnixNano().Len())
+	m.number(int64(s.TimestampsUnixNano().Len()))
 	for _, at := range s.TimestampsUnixNano().All() {
-		m.number(int(at))
+		m.number(int64(at))
 	}
 	m.attributes(s.AttributeIndices())
 	trace, span := pcommon.TraceID{}, pcommon.SpanID{}
@@ -479,28 +479,28 @@ func (m *meaning) sample(s pprofile.Sample) {
 		return
 	}
 	stack := m.d.StackTable().At(int(s.StackIndex())).LocationIndices()
-	m.number(stack.Len())
+	m.number(int64(stack.Len()))
 	for _, i := range stack.All() {
 		once(m, m.locationAt, i, func() { m.location(m.d.LocationTable().At(int(i))) })
 	}
 }
 
 func (m *meaning) location(l pprofile.Location) {
-	m.number(int(l.Address()))
+	m.number(int64(l.Address()))
 	m.attributes(l.AttributeIndices())
 	mapping := pprofile.NewMapping()
 	if i := l.MappingIndex(); i != 0 {
 		mapping = m.d.MappingTable().At(int(i))
 	}
-	m.number(int(mapping.MemoryStart()))
-	m.number(int(mapping.MemoryLimit()))
-	m.number(int(mapping.FileOffset()))
+	m.number(int64(mapping.MemoryStart()))
+	m.number(int64(mapping.MemoryLimit()))
+	m.number(int64(mapping.FileOffset()))
 	m.name(mapping.FilenameStrindex())
 	m.attributes(mapping.AttributeIndices())
-	m.number(l.Lines().Len())
+	m.number(int64(l.Lines().Len()))
 	for _, line := range l.Lines().All() {
-		m.number(int(line.Line()))
-		m.number(int(line.Column()))
+		m.number(line.Line())
+		m.number(line.Column())
 		f := pprofile.NewFunction()
 		if i := line.FunctionIndex(); i != 0 {
 			f = m.d.FunctionTable().At(int(i))
@@ -508,6 +508,6 @@ func (m *meaning) location(l pprofile.Location) {
 		m.name(f.NameStrindex())
 		m.name(f.SystemNameStrindex())
 		m.name(f.FilenameStrindex())
-		m.number(int(f.StartLine()))
+		m.number(f.StartLine())
 	}
 }

@@ -430,7 +430,7 @@ const (
 		"with 8 producers 0.29 to 0.42. Tried: runs a quarter as long and four times as many, so that this meets all alike (kept)"
 	paced = "to wake up takes twenty times as long as the request; it is subtracted, and differs from run to run by more than what is " +
 		"left. Medians of two runs by itself on a quiet machine were 0.13 and 0.15"
-	metricsCost = "medians of twelve runs on two machines were 0.98 to 1.06, of rounds between 0.4 and 3: a request takes 60 to 90 ns, and 0.02 of it " +
+	metricsCost = "medians of twelve runs on two machines were 0.98 to 1.06, of rounds between 0.4 and 3: a request takes 60 to 160 ns, and 0.02 of it " +
 		"is less than two runs of the same code differ by"
 	mergePrice = "a signature of 8 attributes and an exact comparison, both of which read them all. In a profile of requests of 10 items 0.5 to 0.7 " +
 		"of it is the first look at the attributes, some 30 cache lines that have left the cache since they were decoded; whoever " +
@@ -472,8 +472,8 @@ const (
 		"to three in one measurement. Besides, `batch` makes senders wait while it exports (see the times to the answer), and what " +
 		"has waited comes in one go: with it gRPC and encoding take less (see Where the CPU of a pipeline goes), which is about what " +
 		"decoding and batching take more"
-	shortHops = "more than half of the CPU is gRPC and the network, and another tenth is the scheduler (see Where the CPU of a pipeline " +
-		"goes): what the size of batches can change, decoding, encoding and garbage collection, is a third. 0.85 was expected where " +
+	shortHops = "more than half of the CPU is gRPC, the network and the scheduler (see Where the CPU of a pipeline goes): what the size of " +
+		"batches can change, decoding, encoding and garbage collection, is about two fifths. 0.85 was expected where " +
 		"decoding alone is more than half. Tried: other sizes (see CPU of a whole pipeline by size of batches)"
 	shortHopsLarge = "batches of 1,024 hold less, are collected more often (gcs/s in the results), and the CPU of it all hardly changes"
 )
